@@ -1,0 +1,81 @@
+// The native addon as JavaScript sees it. Made by scripts/generate-binding.js from the ops' own declarations
+// (native/ops); change those, not this file. Only src/binding.ts may use it.
+
+declare const handle: unique symbol;
+/** A tensor of a device: a number that is never used twice. */
+export type Handle = number & { readonly [handle]: true };
+
+export type DType = 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8';
+
+export interface TensorInfo {
+  handle: Handle;
+  shape: number[];
+  dtype: DType;
+}
+
+/** Bytes of a device's pool; see native/core/pool.h. */
+export interface Memory {
+  /** In tensors that are alive. */
+  active: number;
+  /** Kept for the next request. */
+  cached: number;
+  /** The most that were active at once. */
+  peak: number;
+  /** The most that were taken from the system at once. */
+  reserved: number;
+  /** The most that may be taken from the system; 0 means no limit. */
+  limit: number;
+  /** Tensors that are alive. */
+  tensors: number;
+}
+
+export interface DeviceOptions {
+  kind: string;
+  /** 0 means one for each core. */
+  threads: number;
+  /** In bytes; 0 means no limit. */
+  memoryLimit: number;
+}
+
+/** The arguments of each op, by its name. */
+export interface Ops {
+  add: { a: Handle; b: Handle };
+  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean };
+  argmax: { x: Handle };
+  batch_norm: { x: Handle; weight: Handle; bias: Handle; mean: Handle; variance: Handle; residual?: Handle; epsilon?: number; relu?: boolean };
+  cast: { x: Handle; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
+  concat: { inputs: readonly Handle[] };
+  conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean };
+  crop_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] } };
+  decode_patches: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
+  max_pool: { x: Handle; kernel?: number; stride?: number; padding?: number };
+  merge_patches: { sum: Handle; x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; rowCoverage?: readonly number[]; columnCoverage?: readonly number[] };
+  relu: { x: Handle };
+  resize: { x: Handle; height?: number; width?: number; interpolation?: 'bilinear' | 'nearest' };
+  softmax: { x: Handle };
+  stitch: { sources: readonly { logits: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number }[]; imageHeight?: number; imageWidth?: number; row?: number; rows?: number };
+  triangle_resize: { x: Handle; sum: Handle; row?: number; imageHeight?: number };
+}
+
+export declare class Device {
+  constructor(options: DeviceOptions);
+  /** Queues an op and returns its outputs. */
+  run<Name extends keyof Ops>(name: Name, args: Ops[Name]): TensorInfo[];
+  /** Queues a copy to the device; the data must not change until the queue has passed it. */
+  upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): TensorInfo;
+  zeros(shape: readonly number[], dtype: DType): TensorInfo;
+  /** Resolves when the tensor's bytes are in `target`. */
+  download(tensor: Handle, target: NodeJS.TypedArray): Promise<void>;
+  /** Resolves when all that is queued has run; rejects with the first error since the last time. */
+  synchronize(): Promise<void>;
+  release(tensor: Handle): void;
+  memory(): Memory;
+  /** Gives cached memory back to the system. */
+  trim(): void;
+  resetPeak(): void;
+  /** Stops; what is queued and not begun is dropped. Idempotent. */
+  close(): void;
+}
+
+export declare function describeOps(): Record<keyof Ops, string>;
+export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };

@@ -1,0 +1,12 @@
+const swc = ['@swc/jest', { jsc: { target: 'es2022' }, module: { type: 'commonjs' } }];
+
+/** @type {import('jest').Config} */
+module.exports = {
+  testEnvironment: 'node',
+  testMatch: ['<rootDir>/test/**/*.test.ts'],
+  // quick-lru, a dependency of geotiff, ships only as an ES module, which jest cannot require.
+  transform: { '^.+\\.ts$': swc, '/node_modules/quick-lru/.+\\.js$': swc },
+  transformIgnorePatterns: ['/node_modules/(?!quick-lru/)'],
+  testTimeout: 120_000,
+  maxWorkers: 1,
+};

@@ -1,0 +1,332 @@
+#include "addon/device_object.h"
+
+#include <atomic>
+#include <cstring>
+#include <utility>
+
+namespace glnet::addon {
+namespace {
+
+// Handles are never used twice, in no device and no thread: a stale or foreign one is always noticed.
+std::atomic<uint64_t> next_handle{1};
+
+const char* code_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::invalid_argument:
+      return "ERR_INVALID_ARGUMENT";
+    case ErrorCode::out_of_memory:
+      return "ERR_OUT_OF_MEMORY";
+    case ErrorCode::disposed:
+      return "ERR_DISPOSED";
+    case ErrorCode::native:
+      return "ERR_NATIVE";
+  }
+  return "ERR_NATIVE";
+}
+
+Napi::Error with_code(Napi::Env env, const char* code, const char* message) {
+  Napi::Error js = Napi::Error::New(env, message);
+  js.Set("code", Napi::String::New(env, code));
+  return js;
+}
+
+Shape read_shape(Napi::Value value) {
+  check(value.IsArray(), "a shape must be an array of sizes");
+  const auto array = value.As<Napi::Array>();
+  Shape shape(array.Length());
+  double elements = 1;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    shape[i] = array.Get(i).ToNumber().Int64Value();
+    check(shape[i] > 0, "a shape must have positive sizes, and is ", shape);
+    elements *= static_cast<double>(shape[i]);
+  }
+  check(elements < 9e15, "a tensor of shape ", shape, " is too large");
+  return shape;
+}
+
+DType read_dtype(Napi::Value value) {
+  DType dtype;
+  struct None final : Handles {
+    const Tensor& find(Napi::Value, const char*, const char*) const override {
+      fail(ErrorCode::native, "no tensor");
+    }
+  };
+  read(None{}, "tensor", "dtype", value, dtype);
+  return dtype;
+}
+
+}  // namespace
+
+Napi::Error to_js(Napi::Env env, std::exception_ptr error) {
+  try {
+    std::rethrow_exception(std::move(error));
+  } catch (const Error& e) {
+    return with_code(env, code_of(e.code()), e.what());
+  } catch (const std::exception& e) {
+    return with_code(env, "ERR_NATIVE", e.what());
+  }
+}
+
+template <class Body>
+Napi::Value DeviceObject::guarded(const Napi::CallbackInfo& info, Body&& body) {
+  try {
+    if (!device_) fail(ErrorCode::disposed, "the device was closed");
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw to_js(info.Env(), std::current_exception());
+  }
+}
+
+Napi::Function DeviceObject::define(Napi::Env env) {
+  return DefineClass(env, "Device",
+                     {
+                         InstanceMethod<&DeviceObject::run>("run"),
+                         InstanceMethod<&DeviceObject::upload>("upload"),
+                         InstanceMethod<&DeviceObject::zeros>("zeros"),
+                         InstanceMethod<&DeviceObject::download>("download"),
+                         InstanceMethod<&DeviceObject::synchronize>("synchronize"),
+                         InstanceMethod<&DeviceObject::release>("release"),
+                         InstanceMethod<&DeviceObject::memory>("memory"),
+                         InstanceMethod<&DeviceObject::trim>("trim"),
+                         InstanceMethod<&DeviceObject::reset_peak>("resetPeak"),
+                         InstanceMethod<&DeviceObject::close_js>("close"),
+                     });
+}
+
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info)
+    : ObjectWrap(info), environment_(*info.Env().GetInstanceData<Environment>()) {
+  try {
+    check(info.Length() > 0 && info[0].IsObject(), "Device: options must be an object");
+    const auto options = info[0].As<Napi::Object>();
+    const std::string kind = options.Get("kind").ToString();
+    const Backend* backend = nullptr;
+    if (kind == "cpu") backend = &cpu_backend();
+    if (kind == "reference") backend = &reference_backend();
+    if (!backend)
+      fail(ErrorCode::native, "there is no device '", kind, "'; this build has cpu and reference");
+    const auto number = [&](const char* name) {
+      const Napi::Value value = options.Get(name);
+      return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0.0;
+    };
+    device_ = std::make_unique<Device>(*backend, static_cast<int>(number("threads")),
+                                       static_cast<size_t>(number("memoryLimit")));
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw to_js(info.Env(), std::current_exception());
+  }
+  link_ = new Link{this};
+  notifier_ =
+      Notifier::New(info.Env(), "glnet", 0, 1, link_, [](Napi::Env, void*, Link* link) { delete link; });
+  notifier_.Unref(info.Env());
+  environment_.devices.insert(this);
+}
+
+DeviceObject::~DeviceObject() {
+  close(false);
+}
+
+void DeviceObject::close(bool alive) {
+  if (!device_) return;
+  environment_.devices.erase(this);
+  device_->stream().stop();
+  if (alive) {
+    for (auto& [id, pending] : pending_) {
+      if (!pending.promise) continue;
+      pending.promise->Reject(
+          with_code(Env(), "ERR_DISPOSED", "the device was closed while it worked").Value());
+    }
+    pending_.clear();
+  } else {
+    // The environment is going and takes its references along.
+    for (auto& [id, pending] : pending_) pending.kept.SuppressDestruct();
+  }
+  tensors_.clear();
+  device_.reset();
+  link_->self = nullptr;
+  notifier_.Release();
+}
+
+uint64_t DeviceObject::expect(Napi::Object kept, bool promise) {
+  const uint64_t id = next_pending_++;
+  Pending& pending = pending_[id];
+  if (!kept.IsEmpty()) pending.kept = Napi::Persistent(kept);
+  if (promise) {
+    pending.promise = std::make_unique<Napi::Promise::Deferred>(Env());
+    // A promise that someone waits for keeps the process alive; nothing else does.
+    if (promises_++ == 0) notifier_.Ref(Env());
+  }
+  return id;
+}
+
+Napi::Value DeviceObject::promise_of(uint64_t pending) {
+  return pending_.at(pending).promise->Promise();
+}
+
+// On the stream's thread.
+void DeviceObject::notify(uint64_t pending, std::exception_ptr error) {
+  auto arrival = std::make_unique<Arrival>(Arrival{pending, std::move(error)});
+  if (notifier_.NonBlockingCall(arrival.get()) == napi_ok) (void)arrival.release();
+}
+
+void DeviceObject::arrive(Napi::Env env, Napi::Function, Link* link, Arrival* data) {
+  const std::unique_ptr<Arrival> arrival(data);
+  if (static_cast<napi_env>(env) == nullptr || !link->self) return;
+  DeviceObject* self = link->self;
+  const auto entry = self->pending_.find(arrival->pending);
+  if (entry == self->pending_.end()) return;
+  const Pending pending = std::move(entry->second);
+  self->pending_.erase(entry);
+  if (!pending.promise) return;
+  if (--self->promises_ == 0) self->notifier_.Unref(env);
+  if (arrival->error) {
+    pending.promise->Reject(to_js(env, arrival->error).Value());
+  } else {
+    pending.promise->Resolve(env.Undefined());
+  }
+}
+
+const Tensor& DeviceObject::find(Napi::Value handle, const char* op, const char* name) const {
+  if (!handle.IsNumber()) wrong(op, name, "a tensor", handle);
+  const auto id = static_cast<uint64_t>(handle.As<Napi::Number>().Int64Value());
+  const auto entry = tensors_.find(id);
+  if (entry == tensors_.end()) {
+    fail(ErrorCode::disposed, op, ": ", name, " was disposed of, or is a tensor of another device");
+  }
+  return entry->second;
+}
+
+Napi::Object DeviceObject::describe(Tensor tensor) {
+  const Napi::Env env = Env();
+  const uint64_t id = next_handle++;
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("handle", Napi::Number::New(env, static_cast<double>(id)));
+  Napi::Array shape = Napi::Array::New(env, tensor.shape.size());
+  for (uint32_t i = 0; i < tensor.shape.size(); ++i) shape.Set(i, static_cast<double>(tensor.shape[i]));
+  result.Set("shape", shape);
+  result.Set("dtype", name_of(tensor.dtype));
+  tensors_.emplace(id, std::move(tensor));
+  return result;
+}
+
+template <class Op>
+Napi::Value DeviceObject::submit(Napi::Object arguments) {
+  Op op;
+  read_fields(*this, Op::kName, arguments, op);
+  std::vector<Tensor> outputs = device_->submit(std::move(op));
+  Napi::Array result = Napi::Array::New(Env(), outputs.size());
+  for (uint32_t i = 0; i < outputs.size(); ++i) result.Set(i, describe(std::move(outputs[i])));
+  return result;
+}
+
+Napi::Value DeviceObject::run(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const std::string name = info[0].ToString();
+    check(info[1].IsObject(), name, ": arguments must be an object");
+#define GLNET_CALL(Type, member) \
+  if (name == #member) return submit<Type>(info[1].As<Napi::Object>());
+    GLNET_OPS(GLNET_CALL)
+#undef GLNET_CALL
+    fail(ErrorCode::invalid_argument, "there is no op '", name, "'");
+  });
+}
+
+Napi::Value DeviceObject::upload(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    check(info[0].IsTypedArray(), "upload: data must be a typed array");
+    const auto data = info[0].As<Napi::TypedArray>();
+    const Shape shape = read_shape(info[1]);
+    const DType dtype = read_dtype(info[2]);
+    Tensor tensor = {nullptr, shape, dtype};
+    const size_t bytes = static_cast<size_t>(element_count(shape)) * size_of(dtype);
+    check(data.ByteLength() == bytes, "upload: a ", name_of(dtype), " tensor of shape ", shape, " has ",
+          bytes, " bytes, and the data ", data.ByteLength());
+    tensor = device_->allocate(shape, dtype, "upload");
+    const auto* source = static_cast<const std::byte*>(data.ArrayBuffer().Data()) + data.ByteOffset();
+    const uint64_t pending = expect(data, false);
+    device_->stream().always([this, pending, source, target = tensor.storage->data(), bytes] {
+      std::memcpy(target, source, bytes);
+      notify(pending, nullptr);
+    });
+    return describe(std::move(tensor));
+  });
+}
+
+Napi::Value DeviceObject::zeros(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    Tensor tensor = device_->allocate(read_shape(info[0]), read_dtype(info[1]), "zeros");
+    const View view = tensor.view();
+    device_->stream().enqueue([view] { std::memset(view.data, 0, view.bytes()); });
+    return describe(std::move(tensor));
+  });
+}
+
+Napi::Value DeviceObject::download(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const View view = find(info[0], "download", "tensor").view();
+    check(info[1].IsTypedArray(), "download: the target must be a typed array");
+    const auto target = info[1].As<Napi::TypedArray>();
+    check(target.ByteLength() == view.bytes(), "download: the tensor has ", view.bytes(),
+          " bytes, and the target ", target.ByteLength());
+    auto* data = static_cast<std::byte*>(target.ArrayBuffer().Data()) + target.ByteOffset();
+    const uint64_t pending = expect(target, true);
+    const Napi::Value promise = promise_of(pending);
+    device_->stream().enqueue([view, data] { std::memcpy(data, view.data, view.bytes()); });
+    device_->stream().observe(
+        [this, pending](std::exception_ptr error) { notify(pending, std::move(error)); });
+    return promise;
+  });
+}
+
+Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const uint64_t pending = expect({}, true);
+    const Napi::Value promise = promise_of(pending);
+    device_->stream().observe(
+        [this, pending](std::exception_ptr error) { notify(pending, std::move(error)); });
+    return promise;
+  });
+}
+
+Napi::Value DeviceObject::release(const Napi::CallbackInfo& info) {
+  // After close() there is nothing left to release: not an error, so that disposal is idempotent.
+  if (device_) tensors_.erase(static_cast<uint64_t>(info[0].ToNumber().Int64Value()));
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceObject::memory(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const PoolCounters counters = device_->pool().counters();
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("active", static_cast<double>(counters.active));
+    result.Set("cached", static_cast<double>(counters.cached));
+    result.Set("peak", static_cast<double>(counters.peak));
+    result.Set("reserved", static_cast<double>(counters.reserved));
+    result.Set("limit", static_cast<double>(counters.limit));
+    result.Set("tensors", static_cast<double>(tensors_.size()));
+    return result;
+  });
+}
+
+Napi::Value DeviceObject::trim(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->pool().trim();
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::reset_peak(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->pool().reset_peak();
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::close_js(const Napi::CallbackInfo& info) {
+  close(true);
+  return info.Env().Undefined();
+}
+
+}  // namespace glnet::addon

@@ -1,0 +1,84 @@
+// The JavaScript class Device: tensors by handle, ops by name, promises for what is computed.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <set>
+#include <unordered_map>
+
+#include "addon/arguments.h"
+#include "core/device.h"
+
+namespace glnet::addon {
+
+class DeviceObject;
+
+/// What belongs to one JavaScript environment: the main thread's or a worker's.
+struct Environment {
+  std::set<DeviceObject*> devices;
+};
+
+/// A C++ error as a JavaScript one with `code`.
+Napi::Error to_js(Napi::Env env, std::exception_ptr error);
+
+class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
+ public:
+  static Napi::Function define(Napi::Env env);
+
+  /// new Device({ kind, threads, memoryLimit })
+  explicit DeviceObject(const Napi::CallbackInfo& info);
+  ~DeviceObject() override;
+
+  /// Stops the stream and forgets all tensors. `alive`: JavaScript still runs, so promises can be rejected.
+  void close(bool alive);
+
+ private:
+  /// Something that JavaScript waits for, or that must live until the stream has passed it.
+  struct Pending {
+    std::unique_ptr<Napi::Promise::Deferred> promise;
+    Napi::ObjectReference kept;
+  };
+  struct Arrival {
+    uint64_t pending;
+    std::exception_ptr error;
+  };
+  /// Outlives the device where arrivals are still queued for it.
+  struct Link {
+    DeviceObject* self;
+  };
+  static void arrive(Napi::Env env, Napi::Function, Link* link, Arrival* arrival);
+  using Notifier = Napi::TypedThreadSafeFunction<Link, Arrival, &DeviceObject::arrive>;
+
+  Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value upload(const Napi::CallbackInfo& info);
+  Napi::Value zeros(const Napi::CallbackInfo& info);
+  Napi::Value download(const Napi::CallbackInfo& info);
+  Napi::Value synchronize(const Napi::CallbackInfo& info);
+  Napi::Value release(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
+  Napi::Value trim(const Napi::CallbackInfo& info);
+  Napi::Value reset_peak(const Napi::CallbackInfo& info);
+  Napi::Value close_js(const Napi::CallbackInfo& info);
+
+  template <class Body>
+  Napi::Value guarded(const Napi::CallbackInfo& info, Body&& body);
+  template <class Op>
+  Napi::Value submit(Napi::Object arguments);
+  uint64_t expect(Napi::Object kept, bool promise);
+  Napi::Value promise_of(uint64_t pending);
+  Napi::Object describe(Tensor tensor);
+  void notify(uint64_t pending, std::exception_ptr error);
+  const Tensor& find(Napi::Value handle, const char* op, const char* name) const override;
+
+  Environment& environment_;
+  std::unique_ptr<Device> device_;
+  Link* link_ = nullptr;
+  Notifier notifier_;
+  std::unordered_map<uint64_t, Tensor> tensors_;
+  std::unordered_map<uint64_t, Pending> pending_;
+  uint64_t next_pending_ = 1;
+  int promises_ = 0;
+};
+
+}  // namespace glnet::addon

@@ -1,0 +1,79 @@
+// A device: a backend, its pool and its stream. All members are for one submitting thread.
+#pragma once
+
+#include <memory>
+
+#include "core/backend.h"
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace glnet {
+
+class Device {
+ public:
+  /// `threads` of 0 means one for each core; `guarded` see Pool.
+  Device(const Backend& backend, int threads, size_t memory_limit, bool guarded = false);
+  /// Stops the stream first: nothing may run when the pool goes.
+  ~Device() { stream_.stop(); }
+
+  const Backend& backend() const { return backend_; }
+  int threads() const { return threads_; }
+  Pool& pool() { return *pool_; }
+  Stream& stream() { return stream_; }
+
+  Tensor allocate(const Shape& shape, DType dtype, const char* purpose);
+
+  /// Checks the op, allocates its outputs and queues its kernel. The tensors may be dropped right after.
+  template <class Op>
+  std::vector<Tensor> submit(Op op);
+
+ private:
+  class Preparation;
+
+  const Backend& backend_;
+  int threads_;
+  Stream stream_;
+  std::shared_ptr<Pool> pool_;
+};
+
+class Device::Preparation final : public Prepare {
+ public:
+  Preparation(Device& device, const char* op) : device_(device), op_(op) {
+    context.threads = device.threads_;
+  }
+
+  int threads() const override { return device_.threads_; }
+  void workspace(size_t bytes) override;
+  void pack(const View& weight, const std::string& layout, size_t bytes,
+            std::function<void(const void*, void*)> convert) override;
+
+  Context context;
+
+ private:
+  Device& device_;
+  const char* op_;
+  std::unique_ptr<Storage> scratch_;
+};
+
+template <class Op>
+std::vector<Tensor> Device::submit(Op op) {
+  op.infer();
+  const Kernel<Op>& kernel = kernel_of<Op>(backend_);
+  if (!kernel.run)
+    fail(ErrorCode::native, Op::kName, ": the device '", backend_.name, "' has no such kernel");
+  std::vector<Tensor> outputs;
+  for_each_view(op, [&](const char*, auto& view) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(view)>, Out>) {
+      outputs.push_back(allocate(view.shape, view.dtype, Op::kName));
+      static_cast<View&>(view) = outputs.back().view();
+    }
+  });
+  // The scratch memory goes back to the pool as soon as the kernel is queued: the stream is in order.
+  Preparation preparation(*this, Op::kName);
+  if (kernel.prepare) kernel.prepare(op, preparation);
+  stream_.enqueue(
+      [run = kernel.run, op = std::move(op), context = std::move(preparation.context)] { run(op, context); });
+  return outputs;
+}
+
+}  // namespace glnet

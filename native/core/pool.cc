@@ -1,0 +1,184 @@
+#include "core/pool.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+#include <utility>
+
+#include "core/error.h"
+
+namespace glnet {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kGuard = 64;
+constexpr unsigned char kCanary = 0xA5;
+constexpr size_t kSegment = size_t{8} << 20;
+constexpr size_t kSegmentRound = size_t{2} << 20;
+// A remainder smaller than this stays with its block: it would only litter the free list.
+constexpr size_t kSmallestSplit = 4096;
+
+size_t round_up(size_t n, size_t to) {
+  return (n + to - 1) / to * to;
+}
+
+double mebibytes(size_t n) {
+  return static_cast<double>(n) / (1 << 20);
+}
+
+}  // namespace
+
+Pool::Pool(MemorySource source, std::function<void()> drain, bool guarded)
+    : source_(source), drain_(std::move(drain)), guarded_(guarded) {}
+
+Pool::~Pool() {
+  for (auto& [data, segment] : segments_) {
+    for (Block* b = segment->first; b;) delete std::exchange(b, b->next);
+    source_.release(data, segment->bytes);
+  }
+}
+
+void* Pool::take(size_t bytes, const char* purpose) {
+  const size_t asked = bytes;
+  bytes = round_up(std::max<size_t>(bytes, 1), kAlignment) + (guarded_ ? 2 * kGuard : 0);
+  Block* block = guarded_ ? nullptr : find(bytes);
+  if (!block) block = grow(bytes, purpose);
+  free_.erase(block);
+  split(block, bytes);
+  block->in_use = true;
+  block->asked = asked;
+  active_ += block->bytes;
+  peak_ = std::max(peak_, active_);
+  std::byte* data = block->data;
+  if (guarded_) {
+    std::memset(data, kCanary, block->bytes);
+    data += kGuard;
+    std::memset(data, 0xFF, asked);  // NaN in every floating format
+  }
+  used_.emplace(data, block);
+  return data;
+}
+
+void Pool::give(void* data) {
+  const auto entry = used_.find(data);
+  if (entry == used_.end()) fail(ErrorCode::native, "pool: memory given back that was not taken");
+  Block* block = entry->second;
+  used_.erase(entry);
+  if (guarded_) {
+    drain_();
+    for (size_t i = 0; i < block->bytes; ++i) {
+      if (i == kGuard) i += block->asked;
+      if (i < block->bytes && static_cast<unsigned char>(block->data[i]) != kCanary) {
+        std::fprintf(
+            stderr, "glnet: a kernel wrote %ld bytes %s its block of %zu bytes\n",
+            i < kGuard ? static_cast<long>(kGuard - i) : static_cast<long>(i - kGuard - block->asked + 1),
+            i < kGuard ? "before" : "past", block->asked);
+        std::abort();
+      }
+    }
+  }
+  active_ -= block->bytes;
+  block->in_use = false;
+  if (block->next && !block->next->in_use) block = merge_with_next(block);
+  if (block->previous && !block->previous->in_use) block = merge_with_next(block->previous);
+  free_.insert(block);
+  if (guarded_) trim();
+}
+
+Pool::Block* Pool::find(size_t bytes) {
+  Block key{nullptr, nullptr, bytes};
+  const auto best = free_.lower_bound(&key);
+  return best == free_.end() ? nullptr : *best;
+}
+
+Pool::Block* Pool::grow(size_t bytes, const char* purpose) {
+  const size_t wanted = guarded_ ? bytes : bytes < kSegment ? kSegment : round_up(bytes, kSegmentRound);
+  const auto fits = [&](size_t n) { return limit_ == 0 || held_ + n <= limit_; };
+  if (!fits(wanted)) trim();
+  // Near the limit, a segment of just the size asked for may still fit.
+  const size_t size = fits(wanted) ? wanted : bytes;
+  void* data = fits(size) ? source_.allocate(size) : nullptr;
+  if (!data && fits(size)) {
+    trim();
+    data = source_.allocate(size);
+  }
+  if (!data) {
+    std::ostringstream text;
+    text.precision(1);
+    text << std::fixed << purpose << " needs " << mebibytes(bytes) << " MiB; in use are "
+         << mebibytes(active_) << " MiB, the largest free block has " << mebibytes(largest_free()) << " MiB";
+    if (limit_) {
+      text << ", and the limit is " << mebibytes(limit_)
+           << " MiB. Raise the memory limit, or lower the batch size";
+    } else {
+      text << ", and the system has no more memory. Lower the batch size";
+    }
+    throw Error(ErrorCode::out_of_memory, text.str());
+  }
+  held_ += size;
+  reserved_ = std::max(reserved_, held_);
+  auto segment = std::make_unique<Segment>(Segment{static_cast<std::byte*>(data), size, nullptr});
+  segment->first = new Block{segment.get(), segment->data, size};
+  free_.insert(segment->first);
+  Block* block = segment->first;
+  segments_.emplace(segment->data, std::move(segment));
+  return block;
+}
+
+void Pool::split(Block* block, size_t bytes) {
+  if (block->bytes - bytes < kSmallestSplit) return;
+  Block* rest = new Block{block->segment, block->data + bytes, block->bytes - bytes};
+  rest->previous = block;
+  rest->next = block->next;
+  if (rest->next) rest->next->previous = rest;
+  block->next = rest;
+  block->bytes = bytes;
+  free_.insert(rest);
+}
+
+Pool::Block* Pool::merge_with_next(Block* block) {
+  Block* next = block->next;
+  free_.erase(block);
+  free_.erase(next);
+  block->bytes += next->bytes;
+  block->next = next->next;
+  if (block->next) block->next->previous = block;
+  delete next;
+  return block;
+}
+
+void Pool::trim() {
+  bool drained = false;
+  for (auto it = segments_.begin(); it != segments_.end();) {
+    Segment& segment = *it->second;
+    Block* first = segment.first;
+    if (first->in_use || first->next) {
+      ++it;
+      continue;
+    }
+    if (!drained) drain_();
+    drained = true;
+    free_.erase(first);
+    delete first;
+    held_ -= segment.bytes;
+    source_.release(segment.data, segment.bytes);
+    it = segments_.erase(it);
+  }
+}
+
+size_t Pool::largest_free() const {
+  return free_.empty() ? 0 : (*free_.rbegin())->bytes;
+}
+
+PoolCounters Pool::counters() const {
+  return {active_, held_ - active_, peak_, reserved_, limit_, used_.size()};
+}
+
+void Pool::reset_peak() {
+  peak_ = active_;
+  reserved_ = held_;
+}
+
+}  // namespace glnet

@@ -1,0 +1,95 @@
+// A caching allocator with counters and a limit.
+//
+// Blocks are taken and given back on the submitting thread, in the order in which work is queued; the
+// in-order stream makes it safe to hand a block that was just given back to the next operation at once. The
+// peak is therefore a property of the program, not of timing.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+namespace glnet {
+
+/// Where a pool gets its segments from. `release` is only called when no queued work can touch the memory.
+struct MemorySource {
+  void* (*allocate)(size_t bytes) = nullptr;  ///< nullptr when there is none left
+  void (*release)(void* data, size_t bytes) = nullptr;
+};
+
+struct PoolCounters {
+  size_t active = 0;    ///< bytes in blocks that are in use
+  size_t cached = 0;    ///< bytes kept for the next request
+  size_t peak = 0;      ///< the most bytes that were active at once
+  size_t reserved = 0;  ///< the most bytes that were taken from the system at once
+  size_t limit = 0;     ///< the most that may be taken from the system; 0 means no limit
+  size_t blocks = 0;    ///< blocks in use
+};
+
+class Pool {
+ public:
+  /// `drain` waits until all queued work has run; it is called before memory goes back to the system.
+  /// A guarded pool surrounds each block with canaries, fills it with NaN, and never reuses a segment: for
+  /// tests.
+  Pool(MemorySource source, std::function<void()> drain, bool guarded = false);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  /// Memory of at least `bytes` (64-byte aligned). Throws ErrorCode::out_of_memory, naming `purpose`, when
+  /// the limit or the system refuses.
+  void* take(size_t bytes, const char* purpose);
+  /// Gives memory from `take` back. A guarded pool checks its canaries here and aborts the program if one is
+  /// gone.
+  void give(void* data);
+
+  /// Returns what is cached to the system.
+  void trim();
+  void set_limit(size_t bytes) { limit_ = bytes; }
+  PoolCounters counters() const;
+  void reset_peak();
+
+ private:
+  struct Segment;
+  struct Block {
+    Segment* segment;
+    std::byte* data;
+    size_t bytes;
+    bool in_use = false;
+    size_t asked = 0;
+    Block* previous = nullptr;
+    Block* next = nullptr;
+  };
+  struct Segment {
+    std::byte* data;
+    size_t bytes;
+    Block* first;
+  };
+  struct BySize {
+    bool operator()(const Block* a, const Block* b) const {
+      return a->bytes != b->bytes ? a->bytes < b->bytes : a->data < b->data;
+    }
+  };
+
+  Block* find(size_t bytes);
+  Block* grow(size_t bytes, const char* purpose);
+  void split(Block* block, size_t bytes);
+  Block* merge_with_next(Block* block);
+  size_t largest_free() const;
+
+  MemorySource source_;
+  std::function<void()> drain_;
+  bool guarded_;
+  std::set<Block*, BySize> free_;
+  std::map<void*, Block*> used_;
+  std::map<std::byte*, std::unique_ptr<Segment>> segments_;
+  size_t limit_ = 0;
+  size_t held_ = 0;
+  size_t active_ = 0;
+  size_t peak_ = 0;
+  size_t reserved_ = 0;
+};
+
+}  // namespace glnet

@@ -1,0 +1,473 @@
+// The aggregation convolution, source by source. What is on the target grid already goes through an ordinary
+// convolution. A source on a smaller grid goes through its taps: one 1x1 convolution gives the products of
+// each of its pixels with all k x k matrices of the kernel, and a gather, the same for all such sources, adds
+// them up for each pixel of y: per row of y first down the columns, to k maps (one for each column of the
+// kernel) of one row of the source's width, then along the row. A tap that steps outside the target grid has
+// no term, so that the zero padding is exact.
+//
+// The products of all sources are alive together, so that y is read and written once: the outputs are done in
+// slices, and the patches in groups, such that they fit kBudget. In float32 the ordinary convolutions
+// accumulate in y itself, in bfloat16 in a float32 buffer of a slice and a group.
+#include "cpu/aggregate_conv.h"
+
+#include <array>
+#include <cstring>
+
+#include "cpu/dnnl.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/sampling.h"
+
+namespace glnet::cpu {
+namespace {
+
+constexpr int64_t kBudget = int64_t{32} << 20;
+constexpr int64_t kLanes = 16;
+constexpr int64_t kRowsAtOnce = 8;
+
+int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+/// base[offset ...] times weight.
+struct Term {
+  int32_t offset;
+  float weight;
+};
+
+/// Lists of terms, one for each position of an axis.
+struct Terms {
+  std::vector<int32_t> starts{0};
+  std::vector<Term> terms;
+
+  const Term* begin(int64_t i) const { return terms.data() + starts[static_cast<size_t>(i)]; }
+  int count(int64_t i) const { return static_cast<int>(begin(i + 1) - begin(i)); }
+  void end_list() { starts.push_back(static_cast<int32_t>(terms.size())); }
+};
+
+/// Up to three rows that a sum starts with; nullptr for none.
+using Initial = std::array<const float*, 3>;
+
+typedef float Vector __attribute__((vector_size(4 * kLanes)));
+
+/// sum += weight * from[0 ... kLanes)
+[[gnu::always_inline]] inline void add_to(Vector& sum, float weight, const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  sum += weight * v;
+}
+
+template <int kVectors>
+[[gnu::always_inline]] inline void sum_block(const float* base, const Term* terms, int count,
+                                             const Initial& initial, int64_t at, bool relu, float* out) {
+  Vector sum[kVectors] = {};
+  for (const float* row : initial) {
+    if (!row) continue;
+    for (int v = 0; v < kVectors; ++v) add_to(sum[v], 1, row + at + v * kLanes);
+  }
+  for (int t = 0; t < count; ++t) {
+    const float* from = base + terms[t].offset + at;
+    for (int v = 0; v < kVectors; ++v) add_to(sum[v], terms[t].weight, from + v * kLanes);
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    if (relu) sum[v] = sum[v] < 0 ? Vector{} : sum[v];
+    std::memcpy(out + at + v * kLanes, &sum[v], sizeof sum[v]);
+  }
+}
+
+/// out[0 ... n) = relu(sum of the initial rows and of the terms). `out` may be one of the initial rows.
+GLNET_MULTIVERSION void weighted_sum(const float* base, const Term* terms, int count, Initial initial,
+                                     int64_t n, bool relu, float* out) {
+  int64_t i = 0;
+  for (; i + 8 * kLanes <= n; i += 8 * kLanes) sum_block<8>(base, terms, count, initial, i, relu, out);
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) sum_block<2>(base, terms, count, initial, i, relu, out);
+  for (; i + kLanes <= n; i += kLanes) sum_block<1>(base, terms, count, initial, i, relu, out);
+  for (; i < n; ++i) {
+    float sum = 0;
+    for (const float* row : initial) {
+      if (row) sum += row[i];
+    }
+    for (int t = 0; t < count; ++t) sum += terms[t].weight * base[terms[t].offset + i];
+    out[i] = relu && sum < 0 ? 0 : sum;
+  }
+}
+
+GLNET_MULTIVERSION void to_float(const bfloat16* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(from[i]);
+}
+
+GLNET_MULTIVERSION void to_bfloat16(const float* from, int64_t n, bfloat16* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = bfloat16(from[i]);
+}
+
+/// What becomes of one source.
+struct Part {
+  const GridSource* source = nullptr;
+  int64_t first = 0;    ///< its first input channel in the weight
+  bool direct = false;  ///< read in place; else its crops or its resized maps are made first
+  bool shared = false;  ///< the same for every patch
+  int64_t batch = 1;    ///< maps that one convolution takes
+  std::shared_ptr<const Convolution> convolution;
+  // Of taps: its products in the workspace, where those of the group's next patch follow, and its rows in a
+  // band.
+  int64_t products = 0, next_patch = 0, band = 0;
+  Terms rows;
+
+  int64_t height() const { return source->base_height(); }
+  int64_t width() const { return source->base_width(); }
+};
+
+/// How an op is done; the same in `prepare` and in the kernel.
+struct Plan {
+  Plan(const AggregateConv& op, int threads);
+
+  const AggregateConv& op;
+  int threads;
+  int64_t outputs, kernel, batch, height, width;
+  std::vector<Part> plain, taps;
+  bool gathers;      ///< else the last plain convolution finishes y
+  bool accumulates;  ///< plain convolutions write `sums`, else y
+  int64_t slice, slices, group;
+  Terms columns;
+  // The workspace: oneDNN's, maps that had to be made, products and sums, and for each thread a band and a
+  // row.
+  int64_t scratch_bytes = 0, map_bytes = 0, sums = 0, product_floats = 0, band_floats = 0, row_floats = 0;
+
+  int64_t slice_taps() const { return kernel * kernel * slice; }
+  int64_t thread_floats() const { return round_up(band_floats + row_floats, kLanes); }
+  size_t workspace_bytes() const {
+    return static_cast<size_t>(scratch_bytes + map_bytes + 4 * (product_floats + threads * thread_floats()));
+  }
+
+ private:
+  void choose_slices();
+  void compile(Part& part, ConvolutionSpec spec, int64_t map_height, int64_t map_width);
+  void lay_out();
+};
+
+Plan::Plan(const AggregateConv& op, int threads)
+    : op(op),
+      threads(threads),
+      outputs(op.weight.dim(0)),
+      kernel(op.weight.dim(2)),
+      batch(op.y.dim(0)),
+      height(op.y.dim(1)),
+      width(op.y.dim(2)) {
+  int64_t first = op.first;
+  for (const GridSource& s : op.sources) {
+    const bool by_taps = taps_pay(s, op.weight);
+    Part part;
+    part.source = &s;
+    part.first = first;
+    first += s.channels();
+    part.shared = s.batch() == 1 && batch > 1;
+    part.direct = !s.cropped() && (by_taps || s.sizes.empty());
+    (by_taps ? taps : plain).push_back(std::move(part));
+  }
+  const bool narrow = op.y.dtype != DType::float32;
+  accumulates = narrow && plain.size() + (taps.empty() ? 0 : 1) > 1 && !plain.empty();
+  gathers = !taps.empty() || accumulates;
+  choose_slices();
+
+  for (size_t i = 0; i < plain.size(); ++i) {
+    Part& part = plain[i];
+    const bool last = i + 1 == plain.size();
+    part.batch = part.direct && !part.shared ? (accumulates ? group : batch) : 1;
+    compile(part,
+            {.outputs = accumulates ? slice : outputs,
+             .kernel_height = kernel,
+             .kernel_width = kernel,
+             .padding = kernel / 2,
+             .output = accumulates ? DType::float32 : op.y.dtype,
+             .bias = i == 0 && op.bias && !accumulates,
+             .accumulate = i > 0,
+             .residual = last && op.addend && !gathers,
+             .relu = last && op.relu && !gathers},
+            height, width);
+  }
+  for (Part& part : taps) {
+    part.batch = part.shared ? 1 : group;
+    compile(part, {.outputs = slice_taps()}, part.height(), part.width());
+  }
+  if (gathers) lay_out();
+}
+
+void Plan::choose_slices() {
+  // Floats alive for each output channel, of one patch and of what is the same for all.
+  int64_t own = accumulates ? height * width : 0, common = 0;
+  for (const Part& part : taps) {
+    (part.shared ? common : own) += part.height() * part.width() * kernel * kernel;
+  }
+  slice = outputs, slices = 1, group = batch;
+  while (group > 1 && (batch % group || 4 * outputs * (group * own + common) > kBudget)) --group;
+  if (4 * outputs * (own + common) <= kBudget || outputs <= kLanes) return;
+  // The widest slice that fits, of those that pad the outputs the least.
+  int64_t least = 0;
+  for (int64_t n = kLanes; n == kLanes || 4 * n * (own + common) <= kBudget; n += kLanes) {
+    const int64_t padded = round_up(outputs, n);
+    if (least && padded > least) continue;
+    least = padded, slice = n, slices = padded / n;
+  }
+}
+
+void Plan::compile(Part& part, ConvolutionSpec spec, int64_t map_height, int64_t map_width) {
+  spec.batch = part.batch;
+  spec.height = map_height;
+  spec.width = map_width;
+  spec.channels = part.source->channels();
+  spec.input = op.weight.dtype;
+  spec.threads = threads;
+  part.convolution = Convolution::get(spec);
+  scratch_bytes =
+      std::max(scratch_bytes, round_up(static_cast<int64_t>(part.convolution->workspace_bytes()), 64));
+  if (part.direct) return;
+  const int64_t elements = part.batch * map_height * map_width * spec.channels;
+  map_bytes = std::max(map_bytes, round_up(elements * static_cast<int64_t>(size_of(spec.input)), 64));
+}
+
+void Plan::lay_out() {
+  if (accumulates) product_floats = round_up(group * height * width * slice, kLanes);
+  if (op.y.dtype != DType::float32) row_floats = 2 * width * slice;
+  for (Part& part : taps) {
+    const int64_t row = part.width() * slice_taps();
+    part.products = product_floats;
+    part.next_patch = part.shared ? 0 : part.height() * row;
+    product_floats += round_up(part.batch * part.height() * row, kLanes);
+    part.band = band_floats;
+    band_floats += part.width() * kernel * slice;
+
+    const AxisSampling sampling = AxisSampling::chain(part.height(), part.source->sizes, 0);
+    for (int64_t y = 0; y < height; ++y) {
+      for (int64_t dy = 0; dy < kernel; ++dy) {
+        const int64_t at = y + dy - kernel / 2;
+        if (at < 0 || at >= height) continue;
+        for (const auto* e = sampling.begin(at); e != sampling.end(at); ++e) {
+          part.rows.terms.push_back({static_cast<int32_t>(e->index * row + dy * kernel * slice), e->weight});
+        }
+      }
+      part.rows.end_list();
+    }
+  }
+  std::vector<AxisSampling> samplings;
+  for (const Part& part : taps) samplings.push_back(AxisSampling::chain(part.width(), part.source->sizes, 1));
+  for (int64_t x = 0; x < width; ++x) {
+    for (size_t i = 0; i < taps.size(); ++i) {
+      for (int64_t dx = 0; dx < kernel; ++dx) {
+        const int64_t at = x + dx - kernel / 2;
+        if (at < 0 || at >= width) continue;
+        for (const auto* e = samplings[i].begin(at); e != samplings[i].end(at); ++e) {
+          const int64_t offset = taps[i].band + (e->index * kernel + dx) * slice;
+          columns.terms.push_back({static_cast<int32_t>(offset), e->weight});
+        }
+      }
+    }
+    columns.end_list();
+  }
+}
+
+/// Packs the input channels of one part, an output slice after the other: of a plain part as [slice, C, k,
+/// k], of taps as [k * k * slice, C]. Outputs past the last are zero.
+template <class Element>
+void pack_part(const Convolution& convolution, const Shape& weight, int64_t first, int64_t channels,
+               int64_t slice, bool taps, size_t packed_bytes, const void* from, void* to) {
+  const int64_t outputs = weight[0], area = weight[2] * weight[3];
+  std::vector<Element> dense(static_cast<size_t>(slice * channels * area));
+  for (int64_t begin = 0; begin < outputs; begin += slice) {
+    std::fill(dense.begin(), dense.end(), Element{});
+    for (int64_t k = begin; k < std::min(begin + slice, outputs); ++k) {
+      const auto* source = static_cast<const Element*>(from) + (k * weight[1] + first) * area;
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t t = 0; t < area; ++t) {
+          const int64_t at =
+              taps ? (t * slice + k - begin) * channels + c : ((k - begin) * channels + c) * area + t;
+          dense[static_cast<size_t>(at)] = *source++;
+        }
+      }
+    }
+    convolution.pack(dense.data(),
+                     static_cast<std::byte*>(to) + static_cast<size_t>(begin / slice) * packed_bytes);
+  }
+}
+
+size_t packed_slice_bytes(const Part& part) {
+  return static_cast<size_t>(round_up(static_cast<int64_t>(part.convolution->packed_bytes()), 64));
+}
+
+void request_packed(const Plan& plan, const Part& part, bool taps, Prepare& prepare) {
+  const int64_t channels = part.source->channels();
+  const int64_t slice = taps || plan.accumulates ? plan.slice : plan.outputs;
+  const int64_t slices = (plan.outputs + slice - 1) / slice;
+  std::ostringstream layout;
+  layout << (taps ? "taps" : "conv") << " of " << channels << " channels from " << part.first
+         << ", outputs by " << slice << ", " << part.convolution->layout();
+  const auto pack = plan.op.weight.dtype == DType::float32 ? pack_part<uint32_t> : pack_part<uint16_t>;
+  prepare.pack(plan.op.weight, layout.str(), static_cast<size_t>(slices) * packed_slice_bytes(part),
+               [=, convolution = part.convolution, weight = plan.op.weight.shape, first = part.first,
+                bytes = packed_slice_bytes(part)](const void* from, void* to) {
+                 pack(*convolution, weight, first, channels, slice, taps, bytes, from, to);
+               });
+}
+
+class Run {
+ public:
+  Run(const AggregateConv& op, const Context& context)
+      : op_(op),
+        context_(context),
+        plan_(op, context.threads),
+        scratch_(static_cast<std::byte*>(context.workspace)),
+        map_(scratch_ + plan_.scratch_bytes),
+        products_(reinterpret_cast<float*>(map_ + plan_.map_bytes)),
+        bands_(products_ + plan_.product_floats) {}
+
+  void operator()() {
+    if (!plan_.accumulates) convolve(0, plan_.batch, 0, op_.y.data);
+    if (!plan_.gathers) return;
+    for (int64_t slice = 0; slice < plan_.slices; ++slice) {
+      for (int64_t patch = 0; patch < plan_.batch; patch += plan_.group) {
+        if (plan_.accumulates) convolve(patch, plan_.group, slice, products_);
+        multiply(patch, slice);
+        gather(patch, slice);
+      }
+    }
+  }
+
+ private:
+  const void* packed(size_t part, int64_t slice, const Part& of) const {
+    return static_cast<const std::byte*>(context_.packed[part]) +
+           static_cast<size_t>(slice) * packed_slice_bytes(of);
+  }
+
+  /// Some patches of a source: where they are, or made in the workspace, resized or only cropped.
+  const void* maps(const Part& part, int64_t patch, int64_t count, bool resized) {
+    CropResize op{*part.source, {}};
+    GridSource& s = op.source;
+    if (part.shared) patch = 0, count = 1;
+    if (s.cropped()) {
+      s.tops.assign(part.source->tops.begin() + patch, part.source->tops.begin() + patch + count);
+      s.lefts.assign(part.source->lefts.begin() + patch, part.source->lefts.begin() + patch + count);
+    } else {
+      s.x.shape[0] = count;
+      s.x.data =
+          s.x.as<std::byte>() + static_cast<size_t>(patch) * (s.x.bytes() / static_cast<size_t>(count));
+    }
+    if (part.direct) return s.x.data;
+    if (!resized) s.sizes.clear();
+    op.infer();
+    op.y.data = map_;
+    crop_resize(op, context_);
+    return map_;
+  }
+
+  /// The plain parts of some patches, into `to`.
+  void convolve(int64_t patch, int64_t count, int64_t slice, void* to) {
+    const int64_t channels = plan_.accumulates ? plan_.slice : plan_.outputs;
+    const size_t element = size_of(plan_.accumulates ? DType::float32 : op_.y.dtype);
+    const size_t map = static_cast<size_t>(plan_.height * plan_.width * channels) * element;
+    for (size_t i = 0; i < plan_.plain.size(); ++i) {
+      const Part& part = plan_.plain[i];
+      for (int64_t n = 0; n < count; n += part.batch) {
+        const size_t offset = static_cast<size_t>(n) * map;
+        part.convolution->run(maps(part, patch + n, part.batch, true), packed(i, slice, part),
+                              op_.bias.as<float>(),
+                              op_.addend ? op_.addend.as<std::byte>() + offset : nullptr,
+                              static_cast<std::byte*>(to) + offset, scratch_);
+      }
+    }
+  }
+
+  /// The products of a group and a slice.
+  void multiply(int64_t patch, int64_t slice) {
+    for (size_t i = 0; i < plan_.taps.size(); ++i) {
+      const Part& part = plan_.taps[i];
+      part.convolution->run(maps(part, patch, part.batch, false), packed(plan_.plain.size() + i, slice, part),
+                            nullptr, nullptr, products_ + part.products, scratch_);
+    }
+  }
+
+  void gather(int64_t patch, int64_t slice) {
+    const int64_t rows = plan_.group * plan_.height;
+    parallel_for(plan_.threads, (rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t i) {
+      float* band = bands_ + omp_get_thread_num() * plan_.thread_floats();
+      for (int64_t row = i * kRowsAtOnce; row < std::min(rows, (i + 1) * kRowsAtOnce); ++row) {
+        gather_row(patch, row / plan_.height, row % plan_.height, slice, band);
+      }
+    });
+  }
+
+  /// One row of y of the group's patch `n`, the channels of a slice.
+  void gather_row(int64_t patch, int64_t n, int64_t row, int64_t slice, float* band) {
+    const int64_t width = plan_.width, first = slice * plan_.slice;
+    const int64_t channels = std::min(plan_.slice, plan_.outputs - first);
+    for (const Part& part : plan_.taps) {
+      const float* products = products_ + part.products + n * part.next_patch;
+      const int64_t across = plan_.kernel * plan_.slice;
+      for (int64_t x = 0; x < part.width(); ++x) {
+        weighted_sum(products + x * plan_.slice_taps(), part.rows.begin(row), part.rows.count(row), {},
+                     across, false, band + part.band + x * across);
+      }
+    }
+
+    const int64_t at = ((patch + n) * plan_.height + row) * width * plan_.outputs + first;
+    const float* bias =
+        op_.bias && (plan_.plain.empty() || plan_.accumulates) ? op_.bias.as<float>() + first : nullptr;
+    const bool narrow = op_.y.dtype != DType::float32;
+    float* addends = band + plan_.band_floats;
+    float* line = addends + width * plan_.slice;
+    for (int64_t x = 0; x < width; ++x) {
+      const int64_t pixel = at + x * plan_.outputs;
+      float* to = narrow ? line + x * plan_.slice : op_.y.as<float>() + pixel;
+      Initial initial{bias, nullptr, nullptr};
+      if (plan_.accumulates) {
+        initial[1] = products_ + ((n * plan_.height + row) * width + x) * plan_.slice;
+      } else if (!plan_.plain.empty()) {
+        initial[1] = to;
+      }
+      if (op_.addend && narrow) {
+        to_float(op_.addend.as<bfloat16>() + pixel, channels, addends + x * plan_.slice);
+        initial[2] = addends + x * plan_.slice;
+      } else if (op_.addend) {
+        initial[2] = op_.addend.as<float>() + pixel;
+      }
+      weighted_sum(band, plan_.columns.begin(x), plan_.columns.count(x), initial, channels, op_.relu, to);
+      if (narrow) to_bfloat16(to, channels, op_.y.as<bfloat16>() + pixel);
+    }
+  }
+
+  const AggregateConv& op_;
+  const Context& context_;
+  Plan plan_;
+  std::byte* scratch_;
+  std::byte* map_;
+  float* products_;
+  float* bands_;
+};
+
+}  // namespace
+
+bool taps_pay(const GridSource& source, const View& weight) {
+  // oneDNN computes whole vectors of outputs, so that few outputs cost less as taps even on the same grid. A
+  // term of the gather costs about as much as two multiply-adds of a convolution.
+  const auto outputs = static_cast<double>(weight.dim(0)), kernel = static_cast<double>(weight.dim(2));
+  const auto vectors = [](double n) { return std::ceil(n / kLanes) * kLanes; };
+  const auto own = static_cast<double>(source.base_height() * source.base_width());
+  const auto target = static_cast<double>(source.height() * source.width());
+  const auto channels = static_cast<double>(source.channels());
+  const double products = own * vectors(kernel * kernel * outputs) * channels;
+  const double terms = target * vectors(outputs) * kernel * (source.sizes.empty() ? 1 : 2);
+  const double plain = target * vectors(outputs) * kernel * kernel * channels;
+  if (own >= target && 4 * own * kernel * kernel * outputs > kBudget) return false;
+  return products + 2 * terms < plain;
+}
+
+void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare) {
+  const Plan plan(op, prepare.threads());
+  prepare.workspace(plan.workspace_bytes());
+  for (const Part& part : plan.plain) request_packed(plan, part, false, prepare);
+  for (const Part& part : plan.taps) request_packed(plan, part, true, prepare);
+}
+
+void aggregate_conv(const AggregateConv& op, const Context& context) {
+  Run(op, context)();
+}
+
+}  // namespace glnet::cpu

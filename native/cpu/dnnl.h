@@ -1,0 +1,262 @@
+// oneDNN behind one class: a convolution with its post-operations. Works with oneDNN 2 (operation
+// descriptors) and oneDNN 3 (none). The only file that includes dnnl.hpp.
+#pragma once
+
+#include <omp.h>
+
+#include <compare>
+#include <cstring>
+#include <dnnl.hpp>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/error.h"
+#include "cpu/parallel.h"
+
+namespace glnet::cpu {
+
+/// All that a convolution's code depends on: y = relu([y +] conv(x) [+ bias] [+ residual]).
+struct ConvolutionSpec {
+  int64_t batch = 1, height = 0, width = 0, channels = 0;  ///< of x, NHWC
+  int64_t outputs = 0, kernel_height = 1, kernel_width = 1;
+  int64_t stride = 1, padding = 0;
+  DType input = DType::float32;   ///< of x and the weight: float32 or bfloat16
+  DType output = DType::float32;  ///< of y and the residual
+  bool bias = false;
+  bool accumulate = false;  ///< adds to what is in y
+  bool residual = false;    ///< together with `accumulate` in float32 only
+  bool relu = false;
+  int threads = 1;
+
+  auto operator<=>(const ConvolutionSpec&) const = default;
+};
+
+/// A compiled convolution; may run on several threads at once, each with a workspace of its own.
+class Convolution {
+ public:
+  /// The convolution for `spec`, from a cache of the last used ones. Throws ErrorCode::invalid_argument for
+  /// other dtypes, ErrorCode::native when oneDNN has no code for it.
+  static std::shared_ptr<const Convolution> get(const ConvolutionSpec& spec);
+
+  explicit Convolution(const ConvolutionSpec& spec);
+
+  /// Names the layout of the packed weight: equal names, equal layouts.
+  const std::string& layout() const { return layout_; }
+  size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
+  size_t workspace_bytes() const {
+    return scratch_bytes() + (pads_channels() ? primitive_.src_desc().get_size() : 0);
+  }
+
+  /// Brings a dense OIHW weight into the layout that `run` wants.
+  void pack(const void* dense, void* packed) const;
+  /// `bias` and `residual` are read only if the spec has them.
+  void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
+           void* workspace) const;
+
+ private:
+  /// oneDNN shares out work by OpenMP's thread count, when code is made and when it runs: both must be the
+  /// same.
+  class ThreadCount {
+   public:
+    explicit ThreadCount(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+    ~ThreadCount() { omp_set_num_threads(before_); }
+    ThreadCount(const ThreadCount&) = delete;
+    ThreadCount& operator=(const ThreadCount&) = delete;
+
+   private:
+    int before_;
+  };
+
+  // What is static here is never destroyed: a stream may still run while the process exits.
+  static const dnnl::engine& engine() {
+    static const auto& engine = *new dnnl::engine(dnnl::engine::kind::cpu, 0);
+    return engine;
+  }
+  static dnnl::memory::data_type type_of(DType dtype);
+  static std::string name_of_layout(const dnnl::memory::desc& layout);
+  static dnnl::memory memory(const dnnl::memory::desc& layout, const void* data) {
+    return {layout, engine(), const_cast<void*>(data)};
+  }
+  /// oneDNN takes bfloat16 channels in pairs: of an odd number, the last would be paired with what follows,
+  /// past the end of x too. Times zero, but that is NaN where it is not finite.
+  bool pads_channels() const { return spec_.input == DType::bfloat16 && spec_.channels % 2; }
+  int64_t channels() const { return spec_.channels + (pads_channels() ? 1 : 0); }
+  size_t scratch_bytes() const { return (primitive_.scratchpad_desc().get_size() + 63) / 64 * 64; }
+  /// Copies `outer` times [spec.channels, inner] 16-bit elements to [channels(), inner], with zeros at the
+  /// end.
+  void pad(const void* from, int64_t outer, int64_t inner, void* to) const;
+  dnnl::convolution_forward::primitive_desc describe() const;
+
+  ConvolutionSpec spec_;
+  /// Copies the residual to y and accumulates there, which is exact: oneDNN's best 16-bit code takes no
+  /// second tensor, and its float32 code forgets it where the kernel meets nothing but padding.
+  bool copy_residual_;
+  dnnl::convolution_forward::primitive_desc primitive_;
+  dnnl::convolution_forward code_;
+  std::string layout_;
+};
+
+inline dnnl::memory::data_type Convolution::type_of(DType dtype) {
+  if (dtype == DType::float32) return dnnl::memory::data_type::f32;
+  if (dtype == DType::bfloat16) return dnnl::memory::data_type::bf16;
+  fail(ErrorCode::invalid_argument, "convolution: the CPU does not compute in ", glnet::name_of(dtype));
+}
+
+inline std::string Convolution::name_of_layout(const dnnl::memory::desc& layout) {
+  static std::mutex& mutex = *new std::mutex;
+  static auto& known = *new std::vector<dnnl::memory::desc>;
+  const std::lock_guard lock(mutex);
+  size_t i = 0;
+  while (i < known.size() && known[i] != layout) ++i;
+  if (i == known.size()) known.push_back(layout);
+  return "onednn layout " + std::to_string(i);
+}
+
+inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
+  using dnnl::memory;
+  const auto side = [&](int64_t length, int64_t kernel) {
+    return (length + 2 * spec_.padding - kernel) / spec_.stride + 1;
+  };
+  const memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
+  const memory::desc x({spec_.batch, channels(), spec_.height, spec_.width}, type_of(spec_.input),
+                       memory::format_tag::nhwc);
+  const memory::desc weight({spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width},
+                            type_of(spec_.input), memory::format_tag::any);
+  const memory::desc bias = spec_.bias
+                                ? memory::desc({spec_.outputs}, memory::data_type::f32, memory::format_tag::a)
+                                : memory::desc();
+  const memory::desc y({spec_.batch, spec_.outputs, side(spec_.height, spec_.kernel_height),
+                        side(spec_.width, spec_.kernel_width)},
+                       type_of(spec_.output), memory::format_tag::nhwc);
+  dnnl::post_ops post;
+  if (spec_.accumulate || copy_residual_) post.append_sum();
+  if (spec_.residual && !copy_residual_) post.append_binary(dnnl::algorithm::binary_add, y);
+  constexpr auto kRelu = dnnl::algorithm::eltwise_relu;
+  constexpr auto kInference = dnnl::prop_kind::forward_inference;
+  constexpr auto kDirect = dnnl::algorithm::convolution_direct;
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const ThreadCount count(spec_.threads);
+#if DNNL_VERSION_MAJOR >= 3
+  if (spec_.relu) post.append_eltwise(kRelu, 0, 0);
+  attributes.set_post_ops(post);
+  return {engine(), kInference, kDirect, x, weight, bias, y, stride, padding, padding, attributes};
+#else
+  if (spec_.relu) post.append_eltwise(1, kRelu, 0, 0);
+  attributes.set_post_ops(post);
+  if (spec_.bias)
+    return {{kInference, kDirect, x, weight, bias, y, stride, padding, padding}, attributes, engine()};
+  return {{kInference, kDirect, x, weight, y, stride, padding, padding}, attributes, engine()};
+#endif
+}
+
+inline Convolution::Convolution(const ConvolutionSpec& spec)
+    : spec_(spec),
+      copy_residual_(spec.residual && (spec.output != DType::float32 ||
+                                       spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
+      primitive_(describe()) {
+  const ThreadCount count(spec_.threads);
+  code_ = dnnl::convolution_forward(primitive_);
+  layout_ = name_of_layout(primitive_.weights_desc());
+}
+
+inline std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec& spec) {
+  constexpr size_t kCapacity = 512;
+  struct Entry {
+    std::shared_ptr<const Convolution> convolution;
+    uint64_t used;
+  };
+  static std::mutex& mutex = *new std::mutex;
+  static auto& cache = *new std::map<ConvolutionSpec, Entry>;
+  static uint64_t clock = 0;
+  {
+    const std::lock_guard lock(mutex);
+    const auto found = cache.find(spec);
+    if (found != cache.end()) {
+      found->second.used = ++clock;
+      return found->second.convolution;
+    }
+  }
+  std::shared_ptr<const Convolution> made;
+  try {
+    made = std::make_shared<const Convolution>(spec);
+  } catch (const dnnl::error& error) {
+    fail(ErrorCode::native, "convolution of [", spec.batch, ", ", spec.height, ", ", spec.width, ", ",
+         spec.channels, "] in ", glnet::name_of(spec.input), " by a kernel of ", spec.kernel_height, " x ",
+         spec.kernel_width, ", stride ", spec.stride, ", to ", spec.outputs,
+         " channels: oneDNN refuses: ", error.what());
+  }
+  const std::lock_guard lock(mutex);
+  if (cache.size() >= kCapacity) {
+    const auto oldest = std::min_element(cache.begin(), cache.end(), [](const auto& a, const auto& b) {
+      return a.second.used < b.second.used;
+    });
+    cache.erase(oldest);
+  }
+  return cache.try_emplace(spec, Entry{made, ++clock}).first->second.convolution;
+}
+
+inline void Convolution::pad(const void* from, int64_t outer, int64_t inner, void* to) const {
+  parallel_ranges(spec_.threads, outer, [&](int64_t begin, int64_t end) {
+    const int64_t n = spec_.channels * inner, padded = channels() * inner;
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(static_cast<uint16_t*>(to) + i * padded, static_cast<const uint16_t*>(from) + i * n,
+                  static_cast<size_t>(2 * n));
+      std::memset(static_cast<uint16_t*>(to) + i * padded + n, 0, static_cast<size_t>(2 * (padded - n)));
+    }
+  });
+}
+
+inline void Convolution::pack(const void* dense, void* packed) const {
+  const dnnl::memory::dims dims{spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width};
+  std::vector<uint16_t> padded;
+  if (pads_channels()) {
+    const int64_t area = spec_.kernel_height * spec_.kernel_width;
+    padded.resize(static_cast<size_t>(spec_.outputs * channels() * area));
+    pad(dense, spec_.outputs, area, padded.data());
+    dense = padded.data();
+  }
+  dnnl::memory from = memory({dims, type_of(spec_.input), dnnl::memory::format_tag::oihw}, dense);
+  dnnl::memory to = memory(primitive_.weights_desc(), packed);
+  dnnl::stream stream(engine());
+  dnnl::reorder(from, to).execute(stream, from, to);
+  stream.wait();
+}
+
+inline void Convolution::run(const void* x, const void* packed, const float* bias, const void* residual,
+                             void* y, void* workspace) const {
+  const ThreadCount count(spec_.threads);
+  if (pads_channels()) {
+    void* padded = static_cast<std::byte*>(workspace) + scratch_bytes();
+    pad(x, spec_.batch * spec_.height * spec_.width, 1, padded);
+    x = padded;
+  }
+  std::unordered_map<int, dnnl::memory> arguments{
+      {DNNL_ARG_SRC, memory(primitive_.src_desc(), x)},
+      {DNNL_ARG_WEIGHTS, memory(primitive_.weights_desc(), packed)},
+      {DNNL_ARG_DST, memory(primitive_.dst_desc(), y)},
+      {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)},
+  };
+  if (spec_.bias) arguments.emplace(DNNL_ARG_BIAS, memory(primitive_.bias_desc(), bias));
+  if (copy_residual_) {
+    parallel_ranges(spec_.threads, static_cast<int64_t>(primitive_.dst_desc().get_size()),
+                    [&](int64_t begin, int64_t end) {
+                      std::memcpy(static_cast<char*>(y) + begin, static_cast<const char*>(residual) + begin,
+                                  static_cast<size_t>(end - begin));
+                    });
+  } else if (spec_.residual) {
+    const int position = spec_.accumulate ? 1 : 0;
+    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1,
+                      memory(primitive_.dst_desc(), residual));
+  }
+  dnnl::stream stream(engine());
+  code_.execute(stream, arguments);
+  stream.wait();
+}
+
+}  // namespace glnet::cpu

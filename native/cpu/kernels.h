@@ -1,0 +1,16 @@
+// The CPU's version of every op.
+#pragma once
+
+#include "core/backend.h"
+
+namespace glnet::cpu {
+
+#define GLNET_DECLARE(Type, name) void name(const Type& op, const Context& context);
+GLNET_OPS(GLNET_DECLARE)
+#undef GLNET_DECLARE
+
+void prepare_conv2d(const Conv2d& op, Prepare& prepare);
+void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
+void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
+
+}  // namespace glnet::cpu

@@ -1,0 +1,15 @@
+// What the CPU backend runs on.
+#pragma once
+
+#include <string>
+
+namespace glnet::cpu {
+
+/// Version of the oneDNN library that is loaded, for example "2.6.3".
+std::string onednn_version();
+/// The best instruction set that oneDNN uses here, for example "avx512_core_bf16".
+std::string onednn_isa();
+/// Whether bfloat16 convolutions are faster than float32 ones here.
+bool fast_bfloat16();
+
+}  // namespace glnet::cpu

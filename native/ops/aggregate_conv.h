@@ -1,0 +1,81 @@
+// aggregate_conv: the fused aggregation convolution. A convolution with "same" zero padding over the channel
+// concatenation of maps that live on different grids, without building the concatenation or the resized maps:
+//
+//   y = relu(conv(cat over sources of resize(crop(source)), weight[:, first : first + channels]) + bias +
+//   addend)
+//
+// A resize mixes pixels, a tap of the kernel mixes channels, so they commute: the taps of a small source are
+// applied on its own grid, and the products gathered (design.md, section 5a). Exact, zero padding included.
+// With relu, NaN may become 0.
+#pragma once
+
+#include "ops/grid_source.h"
+
+namespace glnet {
+
+struct AggregateConv {
+  static constexpr const char* kName = "aggregate_conv";
+
+  std::vector<GridSource>
+      sources;    ///< all of one height and width on the target grid; concatenated in this order
+  In weight;      ///< [K, C, k, k], k odd; C may exceed the channels of the sources
+  Maybe bias;     ///< [K], float32
+  Maybe addend;   ///< of y's shape and dtype; must not be y
+  int first = 0;  ///< the input channel of weight at which the sources begin
+  bool relu = false;
+  Out y;  ///< [N, height, width, K], of the sources' dtype; accumulated in float32 at least
+
+  template <class Self, class Visit>
+  static void fields(Self& op, Visit&& visit) {
+    visit("sources", op.sources);
+    visit("weight", op.weight);
+    visit("bias", op.bias);
+    visit("addend", op.addend);
+    visit("first", op.first);
+    visit("relu", op.relu);
+    visit("y", op.y);
+  }
+
+  void infer() {
+    check(!sources.empty(), kName, ": there is no source");
+    check_rank(kName, "weight", weight, 4);
+    check(weight.dim(2) == weight.dim(3) && weight.dim(2) % 2 == 1, kName, ": the kernel of weight ",
+          weight.shape, " must be square and odd");
+    int64_t batch = 1, channels = 0;
+    for (const GridSource& s : sources) {
+      s.validate(kName);
+      check(s.height() == sources[0].height() && s.width() == sources[0].width(), kName, ": a source is ",
+            s.height(), " x ", s.width(), " on the target grid, the first ", sources[0].height(), " x ",
+            sources[0].width());
+      check(s.batch() == batch || s.batch() == 1 || batch == 1, kName, ": sources of ", batch, " and ",
+            s.batch(), " patches do not go together");
+      check_dtype(kName, "source", s.x, weight.dtype);
+      batch = std::max(batch, s.batch());
+      channels += s.channels();
+    }
+    check(first >= 0 && first + channels <= weight.dim(1), kName, ": weight ", weight.shape,
+          " has no channels ", first, " to ", first + channels - 1);
+    if (bias) check_shape(kName, "bias", bias, {weight.dim(0)});
+    y.shape = {batch, sources[0].height(), sources[0].width(), weight.dim(0)};
+    y.dtype = weight.dtype;
+    if (addend) {
+      check_shape(kName, "addend", addend, y.shape);
+      check_dtype(kName, "addend", addend, y.dtype);
+    }
+  }
+
+  /// Of the tap form: each source on the smaller of its own grid and the target's.
+  double multiply_adds() const {
+    double sum = 0;
+    const double taps = static_cast<double>(weight.dim(2) * weight.dim(3));
+    for (const GridSource& s : sources) {
+      const auto own = s.base_height() * s.base_width();
+      const auto target = s.height() * s.width();
+      sum += static_cast<double>(std::min(own, target)) * static_cast<double>(s.channels()) *
+             static_cast<double>(s.batch()) * taps * static_cast<double>(weight.dim(0));
+    }
+    return sum;
+  }
+};
+
+}  // namespace glnet

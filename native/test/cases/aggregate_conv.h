@@ -1,0 +1,242 @@
+#pragma once
+
+#include <utility>
+
+#include "test/harness.h"
+
+namespace glnet::test {
+
+/// A source of [batch, height, width, channels]; no tops, no crop.
+struct SourceSizes {
+  Shape x;
+  std::vector<int> tops, lefts;
+  int crop_height, crop_width;
+  std::vector<int> sizes;
+};
+
+inline SourceSizes whole(Shape x, std::vector<int> sizes = {}) {
+  return {std::move(x), {}, {}, 0, 0, std::move(sizes)};
+}
+inline SourceSizes crops(Shape x, std::vector<int> tops, std::vector<int> lefts, int height, int width,
+                         std::vector<int> sizes = {}) {
+  return {std::move(x), std::move(tops), std::move(lefts), height, width, std::move(sizes)};
+}
+
+/// What is added to the sum of the sources, and done to it.
+enum Ending { kPlain = 0, kBias = 1, kAddend = 2, kRelu = 4 };
+
+struct AggregateSizes {
+  std::vector<SourceSizes> sources;
+  int64_t outputs, kernel;
+  int ending;  ///< of the bits of Ending
+  int first;
+  int rest;  ///< channels of the weight after the last source
+};
+
+inline AggregateConv random_aggregate_conv(Builder& b, const AggregateSizes& a) {
+  AggregateConv op;
+  int64_t channels = a.first + a.rest;
+  for (const SourceSizes& s : a.sources) {
+    GridSource source;
+    source.x = {b.tensor(s.x)};
+    source.tops = s.tops;
+    source.lefts = s.lefts;
+    source.crop_height = s.crop_height;
+    source.crop_width = s.crop_width;
+    source.sizes = s.sizes;
+    channels += s.x[3];
+    op.sources.push_back(source);
+  }
+  op.weight = {b.tensor({a.outputs, channels, a.kernel, a.kernel})};
+  op.first = a.first;
+  op.relu = a.ending & kRelu;
+  if (a.ending & kBias) op.bias = {b.floats({a.outputs})};
+  op.infer();
+  if (a.ending & kAddend) op.addend = {b.tensor(op.y.shape)};
+  return op;
+}
+
+/// What `infer` must refuse: a good op, spoilt.
+inline std::function<AggregateConv(Builder&)> spoilt(std::function<void(AggregateConv&, Builder&)> spoil) {
+  return [=](Builder& b) {
+    AggregateConv op = random_aggregate_conv(
+        b, {{whole({2, 8, 8, 3}), crops({1, 9, 9, 5}, {0, 5}, {1, 2}, 4, 4, {8, 8})}, 7, 3, kPlain, 0, 0});
+    spoil(op, b);
+    return op;
+  };
+}
+
+inline void aggregate_conv_cases(Suite& suite) {
+  const auto add = [&](const std::string& name, std::vector<SourceSizes> sources, int64_t outputs,
+                       int64_t kernel, int ending = kPlain, int first = 0, int rest = 0) {
+    const AggregateSizes a{std::move(sources), outputs, kernel, ending, first, rest};
+    suite.add<AggregateConv>(name, [=](Builder& b) { return random_aggregate_conv(b, a); });
+  };
+  // Few outputs and many: the taps pay on the target's own grid, or do not.
+  for (const int64_t outputs : {1, 2, 7, 21, 64}) {
+    for (const int64_t kernel : {1, 3, 5}) {
+      const std::string with = ", kernel " + std::to_string(kernel) + ", to " + std::to_string(outputs);
+      add("identity" + with, {whole({2, 13, 11, 31})}, outputs, kernel, kBias, 2, 1);
+      add("upsampled" + with, {whole({1, 5, 7, 31}, {13, 11})}, outputs, kernel, kBias | kRelu, 0, 3);
+      add("identity and crops at the corners" + with,
+          {whole({4, 11, 13, 16}), crops({1, 17, 19, 31}, {0, 0, 12, 12}, {0, 13, 0, 13}, 5, 6, {11, 13})},
+          outputs, kernel, kBias | kAddend | kRelu, 1, 1);
+    }
+  }
+  // Everything that ends the sum, for each way of making it.
+  for (int mask = 0; mask < 8; ++mask) {
+    const bool bias = mask & 1, addend = mask & 2, relu = mask & 4;
+    const std::string with =
+        std::string(bias ? ", bias" : "") + (addend ? ", addend" : "") + (relu ? ", relu" : "");
+    const SourceSizes small = whole({2, 3, 5, 17}, {9, 10}), full = whole({2, 9, 10, 16}),
+                      other = whole({2, 9, 10, 33});
+    add("conv" + with, {full}, 64, 3, mask);
+    add("conv, conv" + with, {full, other}, 64, 3, mask);
+    add("taps" + with, {small}, 64, 3, mask);
+    add("taps, conv" + with, {small, full}, 64, 3, mask);
+    add("conv, taps, conv" + with, {other, small, full}, 33, 3, mask, 5, 2);
+  }
+  // Sizes.
+  for (const int to : {1, 2, 3, 31, 33, 37}) {
+    add("from 1 x 1 to " + std::to_string(to), {whole({1, 1, 1, 5}, {to, to})}, 7, 3, kBias);
+    add("from 7 x 3 to " + std::to_string(to), {whole({2, 7, 3, 64}, {to, to})}, 40, 3, kBias);
+    add("rows only, to " + std::to_string(to), {whole({1, 2, 33, 31}, {to, 33})}, 21, 3);
+    add("columns only, to " + std::to_string(to), {whole({1, 31, 2, 31}, {31, to})}, 21, 5);
+  }
+  add("a resize to its own size", {whole({1, 31, 33, 5}, {31, 33})}, 33, 3);
+  // The two resizes in a row of the final stage, up and down.
+  add("two resizes", {crops({1, 11, 11, 16}, {0, 8, 3}, {8, 0, 2}, 3, 3, {8, 8, 31, 31})}, 64, 3, kBias);
+  add("two resizes, odd", {crops({1, 11, 13, 16}, {0, 4}, {6, 0}, 7, 7, {5, 17, 37, 29})}, 32, 5, kBias);
+  add("up and down again", {whole({1, 5, 5, 8}, {23, 29, 7, 6})}, 64, 3);
+  add("three resizes", {whole({1, 2, 3, 31}, {5, 5, 7, 11, 31, 13})}, 21, 3);
+  // Larger than the target: resized first.
+  add("shrinking", {whole({2, 31, 33, 16}, {7, 11})}, 64, 3, kBias);
+  add("shrinking crops", {crops({1, 33, 31, 16}, {0, 13, 2}, {11, 0, 5}, 20, 20, {7, 9})}, 64, 3, kBias);
+  add("shrinking crops and taps",
+      {crops({1, 33, 31, 16}, {0, 13, 2}, {11, 0, 5}, 20, 20, {7, 9}), whole({3, 2, 2, 31}, {7, 9})}, 64, 3,
+      kBias | kAddend);
+  add("shrinking, to 2", {whole({2, 31, 33, 16}, {7, 11})}, 2, 3, kBias);
+  // Crops without a resize.
+  add("crops", {crops({1, 33, 31, 16}, {0, 26, 3}, {24, 0, 7}, 7, 7)}, 64, 3, kBias);
+  add("crops, to 7", {crops({1, 33, 31, 16}, {0, 26, 3}, {24, 0, 7}, 7, 7)}, 7, 3, kBias);
+  add("a crop that is all", {crops({1, 13, 17, 5}, {0}, {0}, 13, 17)}, 64, 3);
+  add("a crop of one pixel", {crops({1, 13, 17, 5}, {12, 0}, {16, 0}, 1, 1, {9, 9})}, 33, 3);
+  // Maps and crops that are the same for every patch.
+  add("one map for all patches", {whole({1, 9, 9, 16}), whole({3, 9, 9, 5}), whole({1, 3, 3, 31}, {9, 9})},
+      64, 3, kBias);
+  add("one map for all patches, to 7",
+      {whole({1, 9, 9, 16}), whole({3, 9, 9, 5}), whole({1, 3, 3, 31}, {9, 9})}, 7, 3, kBias);
+  add("one crop for all patches",
+      {whole({3, 9, 9, 5}), crops({1, 13, 13, 16}, {2}, {9}, 4, 4, {9, 9}),
+       crops({1, 13, 13, 16}, {4}, {1}, 9, 9)},
+      64, 3);
+  // A level's stage: several sources of each kind, K and batch such that outputs are cut and patches grouped.
+  add("outputs in slices",
+      {whole({2, 33, 31, 1}), whole({2, 29, 28, 10}, {33, 31}), whole({1, 17, 19, 3}, {33, 31})}, 1021, 3,
+      kBias | kAddend | kRelu, 1, 2);
+  add("patches in groups",
+      {whole({6, 34, 36, 2}), whole({6, 31, 32, 12}, {34, 36}), whole({1, 7, 11, 5}, {34, 36})}, 201, 3,
+      kBias | kAddend | kRelu);
+  add("the final stage, small",
+      {whole({2, 4, 4, 8}, {33, 33}), crops({1, 4, 4, 8}, {0, 3}, {3, 0}, 1, 1, {4, 4, 33, 33}),
+       whole({2, 8, 8, 8}, {33, 33}), crops({1, 8, 8, 8}, {0, 6}, {6, 1}, 2, 2, {8, 8, 33, 33}),
+       whole({2, 16, 16, 8}, {33, 33}), crops({1, 16, 16, 8}, {0, 13}, {13, 7}, 3, 3, {16, 16, 33, 33}),
+       whole({2, 33, 33, 8}), crops({1, 33, 33, 8}, {0, 26}, {26, 11}, 7, 7, {33, 33})},
+      48, 3, kBias);
+
+  suite.refuses<AggregateConv>("no source", spoilt([](AggregateConv& op, Builder&) { op.sources.clear(); }),
+                               "there is no source");
+  suite.refuses<AggregateConv>(
+      "an even kernel", spoilt([](AggregateConv& op, Builder& b) { op.weight = {b.tensor({7, 8, 2, 2})}; }),
+      "the kernel of weight [7, 8, 2, 2] must be square and odd");
+  suite.refuses<AggregateConv>("grids that differ",
+                               spoilt([](AggregateConv& op, Builder&) { op.sources[1].sizes = {8, 9}; }),
+                               "a source is 8 x 9 on the target grid, the first 8 x 8");
+  suite.refuses<AggregateConv>("batches that differ", spoilt([](AggregateConv& op, Builder&) {
+                                 op.sources[1].tops = {0, 1, 2};
+                                 op.sources[1].lefts = {0, 1, 2};
+                               }),
+                               "sources of 2 and 3 patches do not go together");
+  suite.refuses<AggregateConv>("dtypes that differ", spoilt([](AggregateConv& op, Builder& b) {
+                                 op.sources[0].x = {b.zeros({2, 8, 8, 3}, DType::bfloat16)};
+                               }),
+                               "source must be float32, and is bfloat16");
+  suite.refuses<AggregateConv>("channels past the weight's",
+                               spoilt([](AggregateConv& op, Builder&) { op.first = 1; }),
+                               "weight [7, 8, 3, 3] has no channels 1 to 8");
+  suite.refuses<AggregateConv>("a negative first channel",
+                               spoilt([](AggregateConv& op, Builder&) { op.first = -1; }),
+                               "has no channels -1 to 6");
+  suite.refuses<AggregateConv>("a bias of another length",
+                               spoilt([](AggregateConv& op, Builder& b) { op.bias = {b.floats({8})}; }),
+                               "bias must have shape [7], and has [8]");
+  suite.refuses<AggregateConv>("an addend of another shape", spoilt([](AggregateConv& op, Builder& b) {
+                                 op.addend = {b.tensor({1, 8, 8, 7})};
+                               }),
+                               "addend must have shape [2, 8, 8, 7], and has [1, 8, 8, 7]");
+  suite.refuses<AggregateConv>("a crop that leaves its map",
+                               spoilt([](AggregateConv& op, Builder&) { op.sources[1].tops[1] = 6; }),
+                               "the crop at row 6, column 2 of 4 x 4 leaves the map [1, 9, 9, 5]");
+  suite.refuses<AggregateConv>("a crop of several maps", spoilt([](AggregateConv& op, Builder&) {
+                                 op.sources[0].tops = {0, 0};
+                                 op.sources[0].lefts = {0, 0};
+                               }),
+                               "crops are taken from one map, and the source has 2");
+  suite.refuses<AggregateConv>("tops without lefts",
+                               spoilt([](AggregateConv& op, Builder&) { op.sources[1].lefts.pop_back(); }),
+                               "a source has 2 tops and 1 lefts");
+  suite.refuses<AggregateConv>("sizes that are no pairs",
+                               spoilt([](AggregateConv& op, Builder&) { op.sources[1].sizes.push_back(8); }),
+                               "sizes are pairs of height and width, and there are 3");
+  suite.refuses<AggregateConv>("an empty crop",
+                               spoilt([](AggregateConv& op, Builder&) { op.sources[1].crop_width = 0; }),
+                               "the crop of 4 x 0 is empty");
+
+  // The local branch of GLNet for patches of 508 px of an image of 2448 px, and its aggregation.
+  const auto bench = [&](const std::string& name, std::vector<SourceSizes> sources, int64_t outputs,
+                         int64_t kernel, int ending = kBias) {
+    const AggregateSizes a{std::move(sources), outputs, kernel, ending, 0, 0};
+    suite.bench<AggregateConv>(name, [=](Builder& b) { return random_aggregate_conv(b, a); });
+  };
+  const std::vector<int> pixels = {0, 388, 776, 1164, 1552, 1940};
+  const auto shared = [&](int batch, int side, int64_t channels, int crop, std::vector<int> sizes) {
+    std::vector<int> starts;
+    for (int i = 0; i < batch; ++i) {
+      starts.push_back(std::min(pixels[static_cast<size_t>(i)] * side / 2448, side - crop));
+    }
+    return crops({1, side, side, channels}, starts, starts, crop, crop, std::move(sizes));
+  };
+  const struct {
+    int side, crop, channels;
+  } levels[] = {{16, 3, 2048}, {32, 7, 1024}, {64, 13, 512}, {127, 26, 256}};
+  for (const int batch : {1, 6}) {
+    const std::string patches = batch == 1 ? "" : ", " + std::to_string(batch) + " patches";
+    for (const auto& [side, crop, channels] : levels) {
+      const std::string at = " at " + std::to_string(side) + patches;
+      const bool top = side == 16;
+      bench((top ? "toplayer" : "latlayer") + at,
+            {whole({batch, side, side, channels}), shared(batch, side, channels, crop, {side, side})}, 256, 1,
+            top ? kBias : kBias | kAddend);
+    }
+    for (const auto& [side, crop, channels] : levels) {
+      const std::string at = " at " + std::to_string(side) + patches;
+      for (const int64_t outputs : {256, 128}) {
+        bench("smooth*_" + std::string(outputs == 256 ? "1" : "2") + at,
+              {whole({batch, side, side, 256}), shared(batch, side, 256, crop, {side, side})}, outputs, 3);
+      }
+    }
+    std::vector<SourceSizes> final;
+    for (const auto& [side, crop, channels] : levels) {
+      const bool resized = side != 127;
+      final.push_back(whole({batch, side, side, 128}, resized ? std::vector{127, 127} : std::vector<int>{}));
+      final.push_back(shared(batch, side, 128, crop,
+                             resized ? std::vector{side, side, 127, 127} : std::vector{127, 127}));
+    }
+    bench("smooth" + patches, final, 512, 3);
+    bench("classify" + patches, {whole({batch, 127, 127, 512})}, 7, 3);
+    bench("ensemble" + patches, {whole({batch, 127, 127, 512}), shared(batch, 127, 512, 26, {127, 127})}, 7,
+          3);
+  }
+}
+
+}  // namespace glnet::test

@@ -1,0 +1,32 @@
+// Every op's cases.
+#pragma once
+
+#include "test/cases/add.h"
+#include "test/cases/aggregate_conv.h"
+#include "test/cases/argmax.h"
+#include "test/cases/batch_norm.h"
+#include "test/cases/cast.h"
+#include "test/cases/concat.h"
+#include "test/cases/conv2d.h"
+#include "test/cases/core.h"
+#include "test/cases/crop_resize.h"
+#include "test/cases/decode_patches.h"
+#include "test/cases/max_pool.h"
+#include "test/cases/merge_patches.h"
+#include "test/cases/relu.h"
+#include "test/cases/resize.h"
+#include "test/cases/softmax.h"
+#include "test/cases/stitch.h"
+#include "test/cases/triangle_resize.h"
+
+namespace glnet::test {
+
+/// Adds the cases of every op, and of the core.
+inline void all_cases(Suite& suite) {
+#define GLNET_CASES(Type, name) name##_cases(suite);
+  GLNET_OPS(GLNET_CASES)
+#undef GLNET_CASES
+  core_cases(suite);
+}
+
+}  // namespace glnet::test

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cmath>
+
+#include "test/harness.h"
+
+namespace glnet::test {
+
+inline CropResize make_crop_resize(const View& x, std::vector<int> tops, std::vector<int> lefts, int height,
+                                   int width, std::vector<int> sizes) {
+  CropResize op;
+  op.source.x = {x};
+  op.source.tops = std::move(tops);
+  op.source.lefts = std::move(lefts);
+  op.source.crop_height = height;
+  op.source.crop_width = width;
+  op.source.sizes = std::move(sizes);
+  return op;
+}
+
+inline void crop_resize_cases(Suite& suite) {
+  const std::vector<std::vector<int>> chains{
+      {}, {31, 33}, {3, 2}, {7, 11}, {16, 9, 127, 61}, {4, 3, 33, 31, 8, 1}, {2, 50, 50, 2, 13, 13}};
+  for (const std::vector<int>& sizes : chains) {
+    std::string name;
+    for (const int s : sizes) name.append(" ").append(std::to_string(s));
+    for (const int channels : {1, 7, 65}) {
+      suite.add<CropResize>("crops at the corners, " + std::to_string(channels) + " channels, sizes" + name,
+                            [=](Builder& b) {
+                              return make_crop_resize(b.tensor({1, 23, 19, channels}), {0, 0, 16, 16, 5},
+                                                      {0, 8, 0, 8, 3}, 7, 11, sizes);
+                            });
+    }
+    suite.add<CropResize>("no crop, sizes" + name, [=](Builder& b) {
+      return make_crop_resize(b.tensor({3, 7, 11, 5}), {}, {}, 0, 0, sizes);
+    });
+    suite.add<CropResize>("one pixel, sizes" + name, [=](Builder& b) {
+      return make_crop_resize(b.tensor({1, 3, 3, 2}), {0, 2}, {2, 1}, 1, 1, sizes);
+    });
+  }
+  suite.add<CropResize>("NaN and infinities", [](Builder& b) {
+    std::vector<double> values(8 * 8, 0.5);
+    values[9] = NAN, values[20] = INFINITY, values[21] = -INFINITY, values[63] = NAN;
+    return make_crop_resize(b.values({1, 8, 8, 1}, values), {0, 4, 2}, {0, 4, 3}, 4, 4, {8, 8, 5, 5});
+  });
+
+  const auto refuses = [&](const std::string& name, const std::string& expected,
+                           std::function<void(Builder&, CropResize&)> spoil) {
+    suite.refuses<CropResize>(
+        name, [](Builder& b) { return make_crop_resize(b.tensor({1, 9, 9, 2}), {1}, {2}, 3, 4, {5, 5}); },
+        spoil, expected);
+  };
+  refuses("a map of another rank", "source must have 4 dimensions",
+          [](Builder& b, auto& op) { op.source.x = {b.tensor({9, 9, 2})}; });
+  refuses("a left too few", "a source has 1 tops and 0 lefts",
+          [](Builder&, auto& op) { op.source.lefts.clear(); });
+  refuses("an odd number of sizes", "sizes are pairs of height and width, and there are 3",
+          [](Builder&, auto& op) { op.source.sizes = {1, 2, 3}; });
+  refuses("a size of 0", "a size of 0 must be positive",
+          [](Builder&, auto& op) { op.source.sizes = {1, 0}; });
+  refuses("crops of several maps", "crops are taken from one map, and the source has 2",
+          [](Builder& b, auto& op) { op.source.x = {b.tensor({2, 9, 9, 2})}; });
+  refuses("an empty crop", "the crop of 0 x 4 is empty",
+          [](Builder&, auto& op) { op.source.crop_height = 0; });
+  for (const auto& [top, left] : {std::pair{-1, 0}, {0, -1}, {7, 0}, {0, 6}, {2147483647, 0}}) {
+    refuses(
+        "a crop at " + std::to_string(top) + ", " + std::to_string(left), "leaves the map [1, 9, 9, 2]",
+        [top = top, left = left](Builder&, auto& op) { op.source.tops = {top}, op.source.lefts = {left}; });
+  }
+  suite.bench<CropResize>("6 crops of 26x26x256 to 127x127", [](Builder& b) {
+    return make_crop_resize(b.tensor({1, 127, 127, 256}), {0, 20, 40, 60, 80, 101}, {101, 80, 60, 40, 20, 0},
+                            26, 26, {127, 127});
+  });
+  suite.bench<CropResize>("6 crops of 3x3x2048 to 16x16", [](Builder& b) {
+    return make_crop_resize(b.tensor({1, 16, 16, 2048}), {0, 3, 5, 8, 10, 13}, {13, 10, 8, 5, 3, 0}, 3, 3,
+                            {16, 16});
+  });
+  suite.bench<CropResize>("6 crops of 26x26x128 to 32x32 to 127x127", [](Builder& b) {
+    return make_crop_resize(b.tensor({1, 127, 127, 128}), {0, 20, 40, 60, 80, 101}, {101, 80, 60, 40, 20, 0},
+                            26, 26, {32, 32, 127, 127});
+  });
+}
+
+}  // namespace glnet::test

@@ -1,0 +1,89 @@
+// Writes binding.d.ts from what the built addon says of its ops; with --check, fails if the file is out of date.
+const { readFileSync, writeFileSync } = require('node:fs');
+const path = require('node:path');
+
+const root = path.join(__dirname, '..');
+const file = path.join(root, 'binding.d.ts');
+const addon = require('node-gyp-build')(root);
+
+const ops = Object.entries(addon.describeOps())
+  .sort(([a], [b]) => (a < b ? -1 : 1))
+  .map(([name, type]) => `  ${name}: ${type};`)
+  .join('\n');
+
+const text = `// The native addon as JavaScript sees it. Made by scripts/generate-binding.js from the ops' own declarations
+// (native/ops); change those, not this file. Only src/binding.ts may use it.
+
+declare const handle: unique symbol;
+/** A tensor of a device: a number that is never used twice. */
+export type Handle = number & { readonly [handle]: true };
+
+export type DType = 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8';
+
+export interface TensorInfo {
+  handle: Handle;
+  shape: number[];
+  dtype: DType;
+}
+
+/** Bytes of a device's pool; see native/core/pool.h. */
+export interface Memory {
+  /** In tensors that are alive. */
+  active: number;
+  /** Kept for the next request. */
+  cached: number;
+  /** The most that were active at once. */
+  peak: number;
+  /** The most that were taken from the system at once. */
+  reserved: number;
+  /** The most that may be taken from the system; 0 means no limit. */
+  limit: number;
+  /** Tensors that are alive. */
+  tensors: number;
+}
+
+export interface DeviceOptions {
+  kind: string;
+  /** 0 means one for each core. */
+  threads: number;
+  /** In bytes; 0 means no limit. */
+  memoryLimit: number;
+}
+
+/** The arguments of each op, by its name. */
+export interface Ops {
+${ops}
+}
+
+export declare class Device {
+  constructor(options: DeviceOptions);
+  /** Queues an op and returns its outputs. */
+  run<Name extends keyof Ops>(name: Name, args: Ops[Name]): TensorInfo[];
+  /** Queues a copy to the device; the data must not change until the queue has passed it. */
+  upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): TensorInfo;
+  zeros(shape: readonly number[], dtype: DType): TensorInfo;
+  /** Resolves when the tensor's bytes are in \`target\`. */
+  download(tensor: Handle, target: NodeJS.TypedArray): Promise<void>;
+  /** Resolves when all that is queued has run; rejects with the first error since the last time. */
+  synchronize(): Promise<void>;
+  release(tensor: Handle): void;
+  memory(): Memory;
+  /** Gives cached memory back to the system. */
+  trim(): void;
+  resetPeak(): void;
+  /** Stops; what is queued and not begun is dropped. Idempotent. */
+  close(): void;
+}
+
+export declare function describeOps(): Record<keyof Ops, string>;
+export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };
+`;
+
+if (process.argv.includes('--check')) {
+  if (readFileSync(file, 'utf8') !== text) {
+    console.error('binding.d.ts is out of date: run node scripts/generate-binding.js');
+    process.exit(1);
+  }
+} else {
+  writeFileSync(file, text);
+}

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Everything that proves the package, stage by stage:   npm test [-- stage...]
+# A failing stage does not stop the others. The last line is the sum over all of them: 'N passed, N failed'.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+all=(setup lint typecheck native sanitizer jest package)
+if [ $# -eq 0 ]; then stages=("${all[@]}"); else stages=("$@"); fi
+for stage in "${stages[@]}"; do
+  [[ " ${all[*]} " == *" $stage "* ]] || { echo "test.sh: unknown stage '$stage'; expected: ${all[*]}" >&2; exit 2; }
+done
+
+logs=.cache/test
+mkdir -p "$logs"
+jobs=$(node -p 'os.availableParallelism()')
+
+native_tests() { # build folder, CMake options...
+  local folder=$1
+  shift
+  cmake -S . -B "$folder" -DGLNET_BUILD_TESTS=ON "$@" >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
+  cmake --build "$folder" --target glnet_native_test --parallel "$jobs" || return 1
+  "$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)"
+}
+
+run_stage() {
+  case $1 in
+    setup) bash scripts/setup.sh ;;
+    lint) npm run --silent lint ;;
+    typecheck) npm run --silent typecheck ;;
+    # The addon's own build folder, whose objects the test program shares.
+    native) node scripts/native.js build && native_tests build ;;
+    sanitizer)
+      UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        native_tests build-asan -DGLNET_SANITIZE=ON -DGLNET_BUILD_ADDON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+      ;;
+    jest) npx jest --json --outputFile "$logs/jest.json" --testPathIgnorePatterns /node_modules/ /test/package/ ;;
+    package) npx jest --json --outputFile "$logs/package.json" test/package ;;
+  esac
+}
+
+# Prints 'passed failed' of a stage that ended with the given status.
+count() {
+  local stage=$1 status=$2 counts=
+  case $stage in
+    setup) if [ "$status" -eq 0 ]; then echo "0 0"; else echo "0 1"; fi; return ;;
+    lint | typecheck) if [ "$status" -eq 0 ]; then echo "1 0"; else echo "0 1"; fi; return ;;
+    native | sanitizer)
+      counts=$(tail -n 1 "$logs/$stage.log" | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
+      ;;
+    jest | package)
+      # A test file that does not even load holds no failed test: it counts as one.
+      counts=$(node -p 'const r = JSON.parse(fs.readFileSync(process.argv[1])); `${r.numPassedTests} ${r.numFailedTests + r.numRuntimeErrorTestSuites}`' \
+        "$logs/$stage.json" 2>/dev/null)
+      ;;
+  esac
+  # A runner that crashed, or that ran nothing, has failed whatever it printed.
+  local passed=${counts% *} failed=${counts#* }
+  passed=${passed:-0} failed=${failed:-0}
+  if [ "$failed" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$passed" -eq 0 ]; }; then failed=1; fi
+  echo "$passed $failed"
+}
+
+passed=0 failed=0 summary=()
+for stage in "${stages[@]}"; do
+  echo "== $stage"
+  started=$(date +%s%N)
+  rm -f "$logs/$stage.json"
+  run_stage "$stage" </dev/null 2>&1 | tee "$logs/$stage.log"
+  status=${PIPESTATUS[0]}
+  read -r stage_passed stage_failed < <(count "$stage" "$status")
+  passed=$((passed + stage_passed)) failed=$((failed + stage_failed))
+  seconds=$(awk -v ns="$(($(date +%s%N) - started))" 'BEGIN { printf "%.1f", ns / 1e9 }')
+  summary+=("$(printf '%-10s %8s s   %5d passed, %d failed' "$stage" "$seconds" "$stage_passed" "$stage_failed")")
+  echo "== $stage: $seconds s"
+done
+
+echo
+printf '%s\n' "${summary[@]}"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && { [ "$passed" -gt 0 ] || [ "${stages[*]}" = setup ]; }

@@ -1,0 +1,57 @@
+/** Loads the native addon: the only file that touches it. */
+import path from 'node:path';
+import load from 'node-gyp-build';
+import type * as Addon from '../binding';
+import { GlnetError, type GlnetErrorCode } from './errors';
+
+export type { DType, Handle, Memory, Ops, TensorInfo } from '../binding';
+export type NativeDevice = Addon.Device;
+
+let addon: typeof Addon | undefined;
+
+// OpenMP threads that spin while they wait make a busy machine crawl; sleeping costs microseconds. The runtime reads
+// this once, when the addon is loaded.
+process.env.OMP_WAIT_POLICY ??= 'passive';
+
+/**
+ * The addon, loaded at first use.
+ * @throws GlnetError ERR_NATIVE with what can be done about it.
+ */
+export function binding(): typeof Addon {
+  try {
+    addon ??= load(path.join(__dirname, '..')) as typeof Addon;
+  } catch (error) {
+    throw new GlnetError(
+      'ERR_NATIVE',
+      `the native addon did not load on ${process.platform}-${process.arch}, Node ${process.versions.node}: ` +
+        `${(error as Error).message}\nThings to try:\n` +
+        '  - install oneDNN and a C++ compiler, then "npm rebuild glnet" (Debian: apt install libdnnl-dev g++ cmake make)\n' +
+        '  - "npm install --force glnet" if node_modules was copied from another machine',
+      { cause: error },
+    );
+  }
+  return addon;
+}
+
+/** Calls into the addon; its errors become {@link GlnetError}s. */
+export function native<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
+
+/** Awaits a promise of the addon's; its errors become {@link GlnetError}s. */
+export async function nativeAsync<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
+
+function fromNative(error: unknown): unknown {
+  const { code, message } = error as { code?: GlnetErrorCode; message: string };
+  return code?.startsWith('ERR_') ? new GlnetError(code, message, { cause: error }) : error;
+}

@@ -1,0 +1,209 @@
+#!/usr/bin/env node
+/** The command `glnet`: its arguments. What a command does is loaded when it is called. */
+import { Command, CommanderError, Option } from 'commander';
+import { allModes } from '../checkpoint/model-file';
+import { datasetNames } from '../datasets/classes';
+import { allOutputs } from '../inference/predict';
+import { deviceKinds } from '../tensor/device';
+import { exitCodeOf, formatError } from './format';
+import { parseBands, parseBytes, parseCount, parseNames, parseStretch } from './parse';
+
+const { version } = require('../../package.json') as { version: string };
+
+const program = new Command('glnet')
+  .description('Segments ultra-high resolution images in little memory, with GLNet (CVPR 2019).')
+  .version(version)
+  .showHelpAfterError('Run it with --help to see what it takes.')
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'glnet: ')) })
+  .addHelpText(
+    'after',
+    `
+Examples:
+  glnet import --global g.pth --global-to-local g2l.pth --local-to-global l2g.pth -o model.safetensors
+  glnet segment scene.tif --weights model.safetensors -o out/
+  glnet doctor
+
+Exit codes: 0 all went well, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C.
+GLNET_DEBUG=1 shows where an error came from.`,
+  );
+
+program
+  .command('segment')
+  .summary('make masks of images')
+  .description(
+    'Makes a mask of each image: a PNG whose values are the class indices, with the classes’ colours as its palette.\n' +
+      'The image is never in tensors as a whole, so that memory does not grow with its size.',
+  )
+  .argument('<image|folder|glob...>', 'images: JPEG, PNG, WebP, GIF, TIFF and GeoTIFF, 8 or 16 bits')
+  .requiredOption('-w, --weights <file>', 'the model, made by "glnet import"')
+  .requiredOption('-o, --out <folder>', 'where results go; made if need be')
+  .optionsGroup('Network:')
+  .addOption(
+    new Option(
+      '--mode <mode>',
+      'what is computed (default: the last of these that the model has weights for)',
+    ).choices(allModes),
+  )
+  .addOption(
+    new Option(
+      '--output <branch>',
+      'whose prediction is written (default: ensemble, in mode global: global)',
+    ).choices(allOutputs),
+  )
+  .option('--patch <pixels>', 'side of the patches, a multiple of 4 (default: the model’s)', parseCount)
+  .option(
+    '--global-size <pixels>',
+    'side of the downsampled image, a multiple of 4 (default: the model’s)',
+    parseCount,
+  )
+  .option('--flip-rotate', 'average over the 8 flips and quarter turns of the image: 8 times the work')
+  .optionsGroup('Device:')
+  .addOption(
+    new Option('--device <device>', 'reference is slow and exact, for comparisons (default: cpu)').choices(
+      deviceKinds,
+    ),
+  )
+  .option('--batch <n>', 'the most patches at a time; fewer if memory is short (default: 2)', parseCount)
+  .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)
+  .option(
+    '--memory-limit <size>',
+    'the most that tensors may take: 1GB, 512MiB, 2e9 (default: no limit)',
+    parseBytes,
+  )
+  .optionsGroup('Images:')
+  .option('-r, --recursive', 'of a folder, its subfolders as well')
+  .option(
+    '--bands <r,g,b>',
+    'bands taken as red, green and blue, counted from 1 (default: 1,2,3)',
+    parseBands,
+  )
+  .option(
+    '--stretch <min,max>',
+    'sample values that become black and white (default: 16 bits by their upper byte)',
+    parseStretch,
+  )
+  .option('--max-pixels <n>', 'refuse images of more pixels (default: 2^31 for TIFF, else 1e9)', parseCount)
+  .optionsGroup('Results:')
+  .option('--overlay', 'also a preview, <name>.overlay.jpg: the mask over the image, at most 2048 px')
+  .option('--confidence', 'also <name>.confidence.png: 0 to 255, how sure each pixel’s label is')
+  .option('--resume', 'skip images whose results are there already: those are always complete')
+  .option('--json', 'a report as JSON on standard output, everything else on standard error')
+  .addHelpText(
+    'after',
+    `
+A mask is <out>/<name>.png; of folders and globs, subfolders are kept. Results that would overwrite each other are
+refused before anything is computed. A bad image is reported and the rest goes on. Ctrl-C stops at the next patch
+batch and leaves nothing half-written.
+
+Examples:
+  glnet segment scene.tif -w model.safetensors -o out/ --overlay
+  glnet segment tiles/ -w model.safetensors -o out/ --recursive --resume --memory-limit 1GB
+  glnet segment 'tiles/**/*_sat.jpg' -w model.safetensors -o out/ --mode global-to-local --json > report.json
+  glnet segment sentinel2.tif -w model.safetensors -o out/ --bands 4,3,2 --stretch 0,3000`,
+  )
+  .action(async (sources, options) => {
+    const { segment } = require('./segment') as typeof import('./segment');
+    process.exitCode = await segment(sources, options);
+  });
+
+program
+  .command('import')
+  .summary('make a model of the reference implementation’s checkpoints')
+  .description(
+    'Joins the checkpoints of the reference implementation, one for each training phase, to one model file.\n' +
+      'Depth, width and channels follow from the tensors. Checkpoints are read without running anything in them.',
+  )
+  .requiredOption('--global <file>', 'phase 1: the global branch')
+  .option('--global-to-local <file>', 'phase 2: the local branch and the ensemble')
+  .option('--local-to-global <file>', 'phase 3: the global branch that takes local maps, and its ensemble')
+  .requiredOption('-o, --out <file>', 'the model, a .safetensors file')
+  .addOption(
+    new Option('--dataset <name>', 'names and colours of the classes of a data set')
+      .choices(datasetNames)
+      .conflicts(['classes', 'classNames']),
+  )
+  .addOption(
+    new Option(
+      '--classes <file>',
+      'names and colours from JSON: [{"name": "water", "color": [0, 0, 255]}, …]',
+    ).conflicts('classNames'),
+  )
+  .option('--class-names <a,b,…>', 'names only, in the order of the class indices', parseNames)
+  .option(
+    '--patch <pixels>',
+    'side of the patches it was trained on, a multiple of 4 (default: 508)',
+    parseCount,
+  )
+  .option(
+    '--global-size <pixels>',
+    'side of the downsampled image, a multiple of 4 (default: 508)',
+    parseCount,
+  )
+  .addHelpText(
+    'after',
+    `
+Modes follow from the files: phase 1 gives global, phase 2 global-to-local, phase 3 bidirectional.
+
+Examples:
+  glnet import --global g.pth -o model.safetensors --class-names background,building
+  glnet import --global g.pth --global-to-local g2l.pth --local-to-global l2g.pth --dataset deepglobe -o model.safetensors`,
+  )
+  .action(async (options) => {
+    const { importModel } = require('./import') as typeof import('./import');
+    process.exitCode = await importModel(options);
+  });
+
+program
+  .command('info')
+  .summary('describe models, checkpoints and images')
+  .description('Describes models (.safetensors), PyTorch checkpoints (.pth, .pt, …) and images.')
+  .argument('<weights|image...>', 'files')
+  .option(
+    '--patch <pixels>',
+    'side of the patches to lay over images, a multiple of 4 (default: 508)',
+    parseCount,
+  )
+  .option('--json', 'as JSON')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  glnet info model.safetensors
+  glnet info scene.tif --patch 1016`,
+  )
+  .action(async (files, options) => {
+    const { info } = require('./info') as typeof import('./info');
+    process.exitCode = await info(files, options);
+  });
+
+program
+  .command('doctor')
+  .summary('check this machine and this installation')
+  .description(
+    'Prints versions, processor, memory and devices, and compares a small network on each device with a plain\n' +
+      'double-precision implementation. Exit code 1 if anything is missing or differs.',
+  )
+  .option('--json', 'as JSON')
+  .action(async (options) => {
+    const { doctor } = require('./doctor') as typeof import('./doctor');
+    process.exitCode = await doctor(options);
+  });
+
+for (const command of [program, ...program.commands]) command.copyInheritedSettings(program).exitOverride();
+
+async function main(): Promise<void> {
+  // A reader that has seen enough, such as head, is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? 0 : 2;
+    } else {
+      console.error(formatError(error));
+      process.exitCode = exitCodeOf(error);
+    }
+  }
+}
+
+void main();

@@ -1,0 +1,249 @@
+/** The library's front door: a model that segments images. */
+import { type ClassInfo, type Mode, type ModelConfig, openModel } from '../checkpoint/model-file';
+import { GlnetError } from '../errors';
+import { openRaster, type Raster, type RasterOptions, type RasterSource } from '../raster/raster';
+import { Device, type DeviceKind } from '../tensor/device';
+import { NetworkStore } from './networks';
+import { type Band, type Output, outputsOf, type Progress, predict, type TimedStage } from './predict';
+
+export interface LoadOptions {
+  /** Default `cpu`. */
+  device?: DeviceKind;
+  /** The most bytes that tensors may take, weights included; default no limit. */
+  memoryLimit?: number;
+  /** Threads that compute; default one for each core. */
+  threads?: number;
+}
+
+export interface SegmentOptions {
+  /** Default: the model's last, `bidirectional` before `global-to-local` before `global`. */
+  mode?: Mode;
+  /** Default `ensemble`, or `global` in mode `global`. */
+  output?: Output;
+  /** Side of the patches in pixels, a multiple of 4; default the model's. */
+  patch?: number;
+  /** Side of the downsampled image in pixels, a multiple of 4; default the model's. */
+  globalSize?: number;
+  /** The most patches at a time; default 2. Fewer are taken when memory does not suffice. */
+  batch?: number;
+  /** Average the scores over the eight flips and quarter turns of the image: eight times the work. */
+  flipRotate?: boolean;
+  /** How the image is read: bands, stretch of 16-bit values, limit of its size. */
+  raster?: RasterOptions;
+  /** Stops the work between two batches; the promise then rejects with ERR_ABORTED. */
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+}
+
+/** As {@link SegmentOptions}, for an open raster and several outputs at once. */
+export type BandOptions = Omit<SegmentOptions, 'output' | 'raster'> & { outputs: readonly Output[] };
+
+/** What a run took. */
+export interface SegmentReport {
+  mode: Mode;
+  outputs: readonly Output[];
+  /** Wall-clock seconds by stage. */
+  seconds: Record<TimedStage, number>;
+  totalSeconds: number;
+  /** Patches that the local branch saw; 0 in mode `global`. */
+  patches: number;
+  patchesPerSecond: number;
+  /** Patches at a time. */
+  batch: number;
+  /** The most bytes that tensors took at once, weights included. */
+  poolPeakBytes: number;
+  /** The most memory that the process has had, so far in its life. */
+  processPeakBytes: number;
+}
+
+export interface SegmentResult {
+  width: number;
+  height: number;
+  /** Class indices, row by row: width · height. */
+  labels: Uint8Array;
+  /** 0 to 255: probability of the label under the mean of the patches' logits, row by row. */
+  confidence: Uint8Array;
+  classes: readonly ClassInfo[];
+  report: SegmentReport;
+}
+
+function checkSide(name: string, value: number, least: number): void {
+  if (!Number.isInteger(value) || value % 4 !== 0 || value < least || value > 65536) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${name} is ${value}; expected a multiple of 4 from ${least} to 65536`,
+    );
+  }
+}
+
+/**
+ * A GLNet model on a device. Calls may overlap; they share the device and take turns.
+ *
+ * ```ts
+ * await using model = await GLNet.load('model.safetensors');
+ * const { labels, width, height } = await model.segment('scene.tif');
+ * ```
+ */
+export class GLNet {
+  readonly #networks: NetworkStore;
+  readonly #device: Device;
+  readonly #running = new Set<Promise<unknown>>();
+  #disposed: Promise<void> | undefined;
+
+  private constructor(networks: NetworkStore, device: Device) {
+    this.#networks = networks;
+    this.#device = device;
+  }
+
+  /**
+   * Opens a model file (see `glnet import`). Weights are read when a mode first needs them.
+   * @throws GlnetError ERR_FILE or ERR_CHECKPOINT for the file, ERR_INVALID_ARGUMENT for options, ERR_NATIVE if the
+   *   device is not there.
+   */
+  static async load(path: string, options: LoadOptions = {}): Promise<GLNet> {
+    const file = await openModel(path);
+    try {
+      const { device: kind, threads, memoryLimit } = options;
+      const device = new Device({
+        ...(kind !== undefined && { kind }),
+        ...(threads !== undefined && { threads }),
+        ...(memoryLimit !== undefined && { memoryLimit }),
+      });
+      return new GLNet(new NetworkStore(file, device), device);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  get config(): ModelConfig {
+    return this.#networks.config;
+  }
+
+  /** Bytes of the device's pool. */
+  get memory() {
+    return this.#device.memory();
+  }
+
+  /**
+   * Segments an image of any size.
+   * @param source a path, the bytes of an image file, or pixels
+   * @throws GlnetError ERR_FILE or ERR_IMAGE for the image, ERR_INVALID_ARGUMENT for options, ERR_ABORTED,
+   *   ERR_OUT_OF_MEMORY when not even one patch fits, ERR_DISPOSED.
+   */
+  segment(source: RasterSource, options: SegmentOptions = {}): Promise<SegmentResult> {
+    return this.#whileAlive(async () => {
+      const raster = await openRaster(source, options.raster);
+      try {
+        const { width, height } = raster;
+        const labels = new Uint8Array(width * height);
+        const confidence = new Uint8Array(width * height);
+        const output = options.output ?? outputsOf(this.#mode(options))[0]!;
+        const report = await this.#segmentBands(raster, { ...options, outputs: [output] }, (_, band) => {
+          labels.set(band.labels, band.row * width);
+          confidence.set(band.confidence, band.row * width);
+        });
+        return { width, height, labels, confidence, classes: this.config.classes, report };
+      } finally {
+        await raster.close();
+      }
+    });
+  }
+
+  /**
+   * Segments an open raster and hands the result over in bands of rows, from top to bottom, so that it need never be
+   * in memory as a whole; for several outputs at once, one after the other.
+   * @throws as {@link segment}, and what `onBand` throws
+   */
+  segmentBands(
+    raster: Raster,
+    options: BandOptions,
+    onBand: (output: Output, band: Band) => void | Promise<void>,
+  ): Promise<SegmentReport> {
+    return this.#whileAlive(() => this.#segmentBands(raster, options, onBand));
+  }
+
+  /** Does some work that `dispose` waits for. */
+  async #whileAlive<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw new GlnetError('ERR_DISPOSED', 'the model was disposed of');
+    const running = work();
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  async #segmentBands(
+    raster: Raster,
+    options: BandOptions,
+    onBand: (output: Output, band: Band) => void | Promise<void>,
+  ): Promise<SegmentReport> {
+    const start = performance.now();
+    const mode = this.#mode(options);
+    const { patch = this.config.patch, globalSize = this.config.global, batch = 2 } = options;
+    checkSide('patch', patch, 52);
+    checkSide('globalSize', globalSize, 32);
+    if (!Number.isInteger(batch) || batch < 1) {
+      throw new GlnetError('ERR_INVALID_ARGUMENT', `batch is ${batch}; expected a whole number from 1`);
+    }
+    for (const output of options.outputs) {
+      if (!outputsOf(mode).includes(output)) {
+        throw new GlnetError(
+          'ERR_INVALID_ARGUMENT',
+          `output is ${output}; mode ${mode} has ${outputsOf(mode).join(', ')}`,
+        );
+      }
+    }
+    const networks = await this.#networks.get(mode);
+    const loaded = performance.now();
+    const report = await predict(networks, this.#device, raster, {
+      mode,
+      outputs: options.outputs,
+      patch,
+      globalSize,
+      batch,
+      flipRotate: options.flipRotate ?? false,
+      signal: options.signal,
+      onProgress: options.onProgress,
+      onBand,
+    });
+    report.seconds.load = (loaded - start) / 1000;
+    return {
+      mode,
+      outputs: options.outputs,
+      ...report,
+      totalSeconds: (performance.now() - start) / 1000,
+      patchesPerSecond: report.patches / (report.seconds.patches || 1),
+      poolPeakBytes: this.#device.memory().peak,
+      processPeakBytes: process.resourceUsage().maxRSS * 1024,
+    };
+  }
+
+  /** Frees the weights and stops the device, once running calls have ended. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= (async () => {
+      await Promise.allSettled(this.#running);
+      await this.#networks.dispose();
+      this.#device.dispose();
+    })();
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #mode({ mode }: { mode?: Mode }): Mode {
+    const { modes } = this.config;
+    if (mode === undefined) return modes.at(-1)!;
+    if (!modes.includes(mode)) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `mode is ${mode}; this model has the weights for ${modes.join(', ')}`,
+      );
+    }
+    return mode;
+  }
+}

@@ -1,0 +1,98 @@
+/** GLNet's feature pyramid (glnet.md, section 2): linear throughout, each stage may take a second map in. */
+import { AggregateConv } from '../nn/layers';
+import type { Parameters } from '../nn/parameters';
+import { concat } from '../tensor/concat';
+import type { GridSource } from '../tensor/crop-resize';
+import { resize } from '../tensor/resize';
+import type { Tensor } from '../tensor/tensor';
+import type { Levels } from './resnet';
+
+/** The maps that branches share: of the backbone, the laterals, and the two rounds of smoothing. */
+export const stages = ['c', 'ps0', 'ps1', 'ps2'] as const;
+export type Stage = (typeof stages)[number];
+export type BranchMaps = Readonly<Record<Stage, Levels<Tensor>>>;
+
+export interface PyramidOutput {
+  maps: BranchMaps;
+  /** What the classifiers read: [N, H/4, W/4, 4 · smooth]. */
+  ps3: Tensor;
+}
+
+/** The other branch's map for a stage and level, as seen from this branch, without the resize to this branch's size. */
+export type Share = (stage: Stage, level: number) => GridSource;
+
+/** Appends a resize to what a source goes through. */
+function resized(source: GridSource, height: number, width: number): GridSource {
+  const chain = source.sizes ?? [];
+  const [lastHeight, lastWidth] =
+    chain.length > 0
+      ? chain.slice(-2)
+      : [source.cropHeight ?? source.x.dim(1), source.cropWidth ?? source.x.dim(2)];
+  return lastHeight === height && lastWidth === width
+    ? source
+    : { ...source, sizes: [...chain, height, width] };
+}
+
+function sizeOf(map: Tensor): [number, number] {
+  return [map.dim(1), map.dim(2)];
+}
+
+export class Pyramid {
+  readonly #laterals: Levels<AggregateConv>;
+  readonly #smooth1: Levels<AggregateConv>;
+  readonly #smooth2: Levels<AggregateConv>;
+  readonly #smooth: AggregateConv | undefined;
+  readonly #classify: AggregateConv;
+
+  /**
+   * @param parameters of `fpn_global` or `fpn_local`
+   * @param suffix of the stages' names, `_ext` in the global branch that takes local maps in
+   */
+  constructor(parameters: Parameters, options: { suffix?: '_ext'; shares: boolean }) {
+    const { suffix = '', shares } = options;
+    const layers = (names: string[]) =>
+      names.map(
+        (name) => new AggregateConv(parameters.at(name + suffix)),
+      ) as unknown as Levels<AggregateConv>;
+    this.#laterals = layers(['toplayer', 'latlayer1', 'latlayer2', 'latlayer3']);
+    this.#smooth1 = layers(['smooth1_1', 'smooth2_1', 'smooth3_1', 'smooth4_1']);
+    this.#smooth2 = layers(['smooth1_2', 'smooth2_2', 'smooth3_2', 'smooth4_2']);
+    this.#smooth = shares ? new AggregateConv(parameters.at('smooth')) : undefined;
+    this.#classify = new AggregateConv(parameters.at('classify'));
+  }
+
+  /** Tensors made here and not returned are gone afterwards; `c` stays the caller's. */
+  forward(c: Levels<Tensor>, share?: Share): PyramidOutput {
+    return c[0].device.scope(() => {
+      const sources = (x: Tensor, stage: Stage, level: number): GridSource[] =>
+        share ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
+
+      const ps0: Tensor[] = [];
+      for (const [level, x] of c.entries()) {
+        const from = sources(x, 'c', level);
+        if (level === 0) {
+          ps0.push(this.#laterals[0].forward(from));
+        } else {
+          using addend = resize(ps0[level - 1]!, ...sizeOf(x));
+          ps0.push(this.#laterals[level]!.forward(from, { addend }));
+        }
+      }
+      const ps1 = ps0.map((p, level) => this.#smooth1[level]!.forward(sources(p, 'ps0', level)));
+      const ps2 = ps1.map((q, level) => this.#smooth2[level]!.forward(sources(q, 'ps1', level)));
+
+      const size = sizeOf(ps0[3]!);
+      const ps3 = this.#smooth
+        ? this.#smooth.forward(
+            ps2.flatMap((r, level) => sources(r, 'ps2', level).map((source) => resized(source, ...size))),
+          )
+        : concat(ps2.map((r) => resize(r, ...size)));
+      const maps = { c, ps0, ps1, ps2 } as unknown as BranchMaps;
+      return { maps, ps3 };
+    });
+  }
+
+  /** Logits of this branch alone: [N, H/4, W/4, K]. */
+  classify(ps3: Tensor): Tensor {
+    return this.#classify.forward([{ x: ps3 }]);
+  }
+}

@@ -1,0 +1,154 @@
+/** GLNet: two branches that share their maps, and the convolution that aggregates them (glnet.md, section 2). */
+import { AggregateConv } from '../nn/layers';
+import { Parameters } from '../nn/parameters';
+import type { GridSource } from '../tensor/crop-resize';
+import { mergePatches } from '../tensor/merge-patches';
+import type { Tensor } from '../tensor/tensor';
+import { cropOf, type PatchGrid } from '../tiling';
+import { type BranchMaps, Pyramid, type PyramidOutput, type Share, stages } from './fpn';
+import type { Backbone } from './parameters';
+import { type Levels, ResNet } from './resnet';
+
+/** A map of the whole image, seen by some patches of a grid: a crop for each. */
+export function cropsOf(map: Tensor, grid: PatchGrid, patches: readonly number[]): GridSource {
+  const crops = patches.map((patch) => cropOf(grid, patch, map.dim(2), map.dim(1)));
+  return {
+    x: map,
+    tops: crops.map((crop) => crop.top),
+    lefts: crops.map((crop) => crop.left),
+    cropHeight: crops[0]!.height,
+    cropWidth: crops[0]!.width,
+  };
+}
+
+/** A backbone and a pyramid. */
+export class Branch {
+  readonly #resnet: ResNet;
+  readonly #pyramid: Pyramid;
+
+  /**
+   * @param kind `global` alone; `global-ext`, which takes merged local maps in; `local`, which takes crops of the
+   *   global maps in
+   */
+  constructor(
+    tensors: ReadonlyMap<string, Tensor>,
+    backbone: Backbone,
+    kind: 'global' | 'global-ext' | 'local',
+  ) {
+    const parameters = new Parameters(tensors);
+    const side = kind === 'local' ? 'local' : 'global';
+    this.#resnet = new ResNet(parameters.at(`resnet_${side}`), backbone);
+    this.#pyramid = new Pyramid(parameters.at(`fpn_${side}`), {
+      shares: kind !== 'global',
+      ...(kind === 'global-ext' && { suffix: '_ext' }),
+    });
+  }
+
+  /** @param x [N, H, W, 3] in [0, 1] */
+  forward(x: Tensor, share?: Share): PyramidOutput {
+    return x.device.scope(() => this.#pyramid.forward(this.#resnet.forward(x), share));
+  }
+
+  /** Logits of this branch alone, at 1/4 of its input. */
+  classify(ps3: Tensor): Tensor {
+    return this.#pyramid.classify(ps3);
+  }
+}
+
+/** Sharing from global to local: the crops of the global maps that belong to some patches. */
+export function shareWithPatches(maps: BranchMaps, grid: PatchGrid, patches: readonly number[]): Share {
+  return (stage, level) => cropsOf(maps[stage][level]!, grid, patches);
+}
+
+/** Sharing from local to global: merged maps have the global maps' own sizes. */
+export function shareMerged(merged: BranchMaps): Share {
+  return (stage, level) => ({ x: merged[stage][level]! });
+}
+
+/** The aggregation of both branches' ps3 to the prediction of a patch; linear, so that it can be split in two. */
+export class Ensemble {
+  readonly #convolution: AggregateConv;
+
+  constructor(tensors: ReadonlyMap<string, Tensor>) {
+    this.#convolution = new AggregateConv(new Parameters(tensors).at('ensemble_conv'));
+  }
+
+  /** The local branch's part, with the bias: [N, h, w, K]. */
+  local(ps3: Tensor): Tensor {
+    return this.#convolution.partial([{ x: ps3 }], 0);
+  }
+
+  /**
+   * Adds the global branch's part.
+   * @param local from {@link local}, for these patches of the grid
+   * @param global the global branch's ps3
+   */
+  addGlobal(local: Tensor, global: Tensor, grid: PatchGrid, patches: readonly number[]): Tensor {
+    const source = { ...cropsOf(global, grid, patches), sizes: [local.dim(1), local.dim(2)] };
+    return this.#convolution.partial([source], global.dim(3), local);
+  }
+}
+
+/** Bilinear resize of a list of values: half-pixel centres, no corner alignment. */
+function resizeLine(values: Float64Array, length: number): number[] {
+  const scale = values.length / length;
+  return Array.from({ length }, (_, i) => {
+    const position = Math.max((i + 0.5) * scale - 0.5, 0);
+    const low = Math.min(Math.floor(position), values.length - 1);
+    const high = Math.min(low + 1, values.length - 1);
+    return values[low]! + (values[high]! - values[low]!) * (position - low);
+  });
+}
+
+/** How many patches cover each place of a map along one axis: the count of the pixel grid, resized. */
+function coverage(starts: readonly number[], patch: number, length: number, mapLength: number): number[] {
+  const counts = new Float64Array(length);
+  for (const start of starts) for (let i = start; i < start + patch; i++) counts[i]! += 1;
+  return resizeLine(counts, mapLength);
+}
+
+/** Collects the local branch's maps of all patches into maps of the whole image (glnet.md, section 4). */
+export class Merger {
+  readonly #grid: PatchGrid;
+  readonly #sums: BranchMaps;
+  #done = 0;
+
+  /** @param like the global branch's maps, whose sizes the merged ones get */
+  constructor(grid: PatchGrid, like: BranchMaps) {
+    this.#grid = grid;
+    const zeros = (maps: Levels<Tensor>) =>
+      maps.map((map) => map.device.zeros([1, map.dim(1), map.dim(2), map.dim(3)], 'float32'));
+    this.#sums = Object.fromEntries(
+      stages.map((stage) => [stage, zeros(like[stage])]),
+    ) as unknown as BranchMaps;
+  }
+
+  /** Adds the next patches' maps; they come in the grid's order. */
+  add(maps: BranchMaps, patches: readonly number[]): void {
+    this.#done += patches.length;
+    const last = this.#done === this.#grid.count;
+    for (const stage of stages) {
+      for (const [level, sum] of this.#sums[stage].entries()) {
+        const { tops, lefts, cropHeight, cropWidth } = cropsOf(sum, this.#grid, patches);
+        const { rows, columns, patch, paddedHeight, paddedWidth } = this.#grid;
+        mergePatches({
+          sum,
+          x: maps[stage][level]!,
+          tops: tops!,
+          lefts: lefts!,
+          height: cropHeight!,
+          width: cropWidth!,
+          ...(last && {
+            rowCoverage: coverage(rows, patch, paddedHeight, sum.dim(1)),
+            columnCoverage: coverage(columns, patch, paddedWidth, sum.dim(2)),
+          }),
+        });
+      }
+    }
+  }
+
+  /** The merged maps; complete once every patch was added. */
+  get maps(): BranchMaps {
+    return this.#sums;
+  }
+}

@@ -1,0 +1,56 @@
+/** Layers: parameters and the op that uses them. */
+import { aggregateConv } from '../tensor/aggregate-conv';
+import { type BatchNormStatistics, batchNorm } from '../tensor/batch-norm';
+import { conv2d } from '../tensor/conv2d';
+import type { GridSource } from '../tensor/crop-resize';
+import type { Tensor } from '../tensor/tensor';
+import type { Parameters } from './parameters';
+
+/** A convolution without bias, batch normalisation, and what follows it. */
+export class ConvBatchNorm {
+  readonly #weight: Tensor;
+  readonly #statistics: BatchNormStatistics;
+  readonly #stride: number;
+
+  /** Padding is "same" for stride 1: half the kernel, rounded down. */
+  constructor(parameters: Parameters, conv: string, norm: string, stride = 1) {
+    this.#weight = parameters.get(`${conv}.weight`);
+    const at = parameters.at(norm);
+    this.#statistics = {
+      weight: at.get('weight'),
+      bias: at.get('bias'),
+      mean: at.get('running_mean'),
+      variance: at.get('running_var'),
+    };
+    this.#stride = stride;
+  }
+
+  /** `relu(norm(conv(x)) + residual)`. */
+  forward(x: Tensor, options: { residual?: Tensor; relu?: boolean } = {}): Tensor {
+    using y = conv2d(x, this.#weight, { stride: this.#stride, padding: this.#weight.dim(2) >> 1 });
+    return batchNorm(y, this.#statistics, options);
+  }
+}
+
+/** A convolution over the concatenation of maps on different grids. */
+export class AggregateConv {
+  readonly #weight: Tensor;
+  readonly #bias: Tensor;
+
+  constructor(parameters: Parameters) {
+    this.#weight = parameters.get('weight');
+    this.#bias = parameters.get('bias');
+  }
+
+  forward(sources: readonly GridSource[], options: { addend?: Tensor } = {}): Tensor {
+    return aggregateConv(sources, this.#weight, { bias: this.#bias, ...options });
+  }
+
+  /**
+   * The part of the convolution that some of its input channels contribute, those from `first` on. The bias belongs
+   * to the part that has no addend, so that parts add up to the whole.
+   */
+  partial(sources: readonly GridSource[], first: number, addend?: Tensor): Tensor {
+    return aggregateConv(sources, this.#weight, { first, ...(addend ? { addend } : { bias: this.#bias }) });
+  }
+}

@@ -1,0 +1,198 @@
+/** Devices: where tensors live and ops run, in the order in which they are called. */
+import {
+  binding,
+  type DType,
+  type Handle,
+  type Memory,
+  type NativeDevice,
+  native,
+  nativeAsync,
+  type Ops,
+  type TensorInfo,
+} from '../binding';
+import { GlnetError } from '../errors';
+import { Tensor } from './tensor';
+
+/** Devices that this build has. `reference` is slow and exact, for tests. */
+export const deviceKinds = ['cpu', 'reference'] as const;
+export type DeviceKind = (typeof deviceKinds)[number];
+
+export interface DeviceOptions {
+  /** Default `cpu`. */
+  kind?: DeviceKind;
+  /** Threads that compute; default one for each core. */
+  threads?: number;
+  /** The most bytes that the device's pool may take from the system; default no limit. */
+  memoryLimit?: number;
+}
+
+/** What an op takes, with tensors for handles. */
+type WithTensors<T> = T extends Handle
+  ? Tensor
+  : T extends readonly (infer Item)[]
+    ? readonly WithTensors<Item>[]
+    : T extends object
+      ? { readonly [Key in keyof T]: WithTensors<T[Key]> }
+      : T;
+export type OpArguments<Name extends keyof Ops> = WithTensors<Ops[Name]>;
+
+/** Element types that a typed array of JavaScript's holds as they are. */
+const arrayTypes = {
+  float32: Float32Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  float64: Float64Array,
+  // Bits, as JavaScript has no arrays of these.
+  bfloat16: Uint16Array,
+  float16: Uint16Array,
+} as const;
+export type TensorData = InstanceType<(typeof arrayTypes)[DType]>;
+
+/**
+ * An in-order device. Calls return at once; the work runs on the device's own thread, and only reading values
+ * waits. Memory comes from the device's pool and goes back to it in stream order.
+ */
+export class Device {
+  readonly kind: DeviceKind;
+  readonly #native: NativeDevice;
+  readonly #scopes: Set<Tensor>[] = [];
+  readonly #leaks = new FinalizationRegistry<Handle>((handle) => {
+    this.leaks += 1;
+    this.#native.release(handle);
+  });
+  /** Tensors that were collected without having been disposed of: a bug of the caller's, counted for tests. */
+  leaks = 0;
+
+  /** @throws GlnetError ERR_INVALID_ARGUMENT, or ERR_NATIVE if there is no such device or no addon. */
+  constructor(options: DeviceOptions = {}) {
+    const { kind = 'cpu', threads = 0, memoryLimit = 0 } = options;
+    if (!deviceKinds.includes(kind)) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `device is ${kind}; expected one of ${deviceKinds.join(', ')}`,
+      );
+    }
+    if (!Number.isInteger(threads) || threads < 0 || threads > 1024) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `threads is ${threads}; expected 1 to 1024, or 0 for all cores`,
+      );
+    }
+    if (!Number.isSafeInteger(memoryLimit) || memoryLimit < 0) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `memoryLimit is ${memoryLimit}; expected bytes, or 0 for none`,
+      );
+    }
+    this.kind = kind;
+    this.#native = native(() => new (binding().Device)({ kind, threads, memoryLimit }));
+  }
+
+  /** Queues an op; returns its outputs. Throws at once if its arguments do not fit. */
+  run<Name extends keyof Ops>(name: Name, args: OpArguments<Name>): Tensor[] {
+    return native(() => this.#native.run(name, toHandles(args) as Ops[Name])).map((info) =>
+      this.#adopt(info),
+    );
+  }
+
+  /** As {@link run}, for ops with one output. */
+  run1<Name extends keyof Ops>(name: Name, args: OpArguments<Name>): Tensor {
+    return this.run(name, args)[0]!;
+  }
+
+  /**
+   * Copies data to the device, in stream order: the data must not change before the next {@link synchronize}.
+   * @param data little-endian, row-major; as many bytes as the shape and dtype say.
+   */
+  upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): Tensor {
+    return this.#adopt(native(() => this.#native.upload(data, shape, dtype)));
+  }
+
+  zeros(shape: readonly number[], dtype: DType): Tensor {
+    return this.#adopt(native(() => this.#native.zeros(shape, dtype)));
+  }
+
+  /** Reads a tensor's values; bfloat16 and float16 as their bits. */
+  async download(tensor: Tensor): Promise<TensorData> {
+    const target = new arrayTypes[tensor.dtype](tensor.size);
+    await nativeAsync(() => this.#native.download(tensor.handle, target));
+    return target;
+  }
+
+  /** Resolves when all that was queued has run; rejects with the first error of it. */
+  synchronize(): Promise<void> {
+    return nativeAsync(() => this.#native.synchronize());
+  }
+
+  /**
+   * Calls `body` and disposes of every tensor made in it, but for those in what it returns (a tensor, or arrays
+   * and plain objects of such). `body` must be synchronous.
+   */
+  scope<T>(body: () => T): T {
+    const made = new Set<Tensor>();
+    this.#scopes.push(made);
+    let result: T;
+    try {
+      result = body();
+    } catch (error) {
+      for (const tensor of made) tensor.dispose();
+      throw error;
+    } finally {
+      this.#scopes.pop();
+    }
+    const outer = this.#scopes.at(-1);
+    for (const tensor of tensorsIn(result)) {
+      if (made.delete(tensor)) outer?.add(tensor);
+    }
+    for (const tensor of made) tensor.dispose();
+    return result;
+  }
+
+  /** Bytes of the device's pool. */
+  memory(): Memory {
+    return native(() => this.#native.memory());
+  }
+
+  /** Gives what the pool caches back to the system. */
+  trim(): void {
+    native(() => this.#native.trim());
+  }
+
+  /** Lets the peak counters start anew from what is in use. */
+  resetPeak(): void {
+    native(() => this.#native.resetPeak());
+  }
+
+  /** Stops the device; its tensors are gone. Idempotent. */
+  dispose(): void {
+    this.#native.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #adopt(info: TensorInfo): Tensor {
+    const tensor = new Tensor(this, info, () => {
+      this.#leaks.unregister(tensor);
+      for (const scope of this.#scopes) scope.delete(tensor);
+      this.#native.release(info.handle);
+    });
+    this.#leaks.register(tensor, info.handle, tensor);
+    this.#scopes.at(-1)?.add(tensor);
+    return tensor;
+  }
+}
+
+function toHandles(value: unknown): unknown {
+  if (value instanceof Tensor) return value.handle;
+  if (Array.isArray(value)) return typeof value[0] === 'object' ? value.map(toHandles) : value;
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toHandles(item)]));
+}
+
+function* tensorsIn(value: unknown): Generator<Tensor> {
+  if (value instanceof Tensor) yield value;
+  else if (typeof value === 'object' && value !== null)
+    for (const item of Object.values(value)) yield* tensorsIn(item);
+}

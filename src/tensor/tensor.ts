@@ -1,0 +1,65 @@
+import type { DType, Handle, TensorInfo } from '../binding';
+import { GlnetError } from '../errors';
+import type { Device, TensorData } from './device';
+
+/**
+ * A block of a device's memory with a shape. Feature maps are NHWC, images and labels HWC and HW, convolution
+ * weights OIHW; all contiguous. Dispose of it when done: `using`, {@link dispose}, or {@link Device.scope}.
+ */
+export class Tensor {
+  readonly device: Device;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  #handle: Handle | undefined;
+  readonly #release: () => void;
+
+  /** Made by devices only. */
+  constructor(device: Device, info: TensorInfo, release: () => void) {
+    this.device = device;
+    this.shape = info.shape;
+    this.dtype = info.dtype;
+    this.#handle = info.handle;
+    this.#release = release;
+  }
+
+  /** @throws GlnetError ERR_DISPOSED after {@link dispose}. */
+  get handle(): Handle {
+    if (this.#handle === undefined) {
+      throw new GlnetError(
+        'ERR_DISPOSED',
+        `a tensor of shape [${this.shape.join(', ')}] was used after its disposal`,
+      );
+    }
+    return this.#handle;
+  }
+
+  get disposed(): boolean {
+    return this.#handle === undefined;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return this.shape.reduce((product, length) => product * length, 1);
+  }
+
+  /** Length along a dimension. */
+  dim(axis: number): number {
+    return this.shape[axis]!;
+  }
+
+  /** Reads the values. */
+  data(): Promise<TensorData> {
+    return this.device.download(this);
+  }
+
+  /** Gives the memory back, in stream order: work that is queued still sees it. Idempotent. */
+  dispose(): void {
+    if (this.#handle === undefined) return;
+    this.#release();
+    this.#handle = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
