@@ -181,7 +181,7 @@ Plan::Plan(const AggregateConv& op, int threads)
              .output = accumulates ? DType::float32 : op.y.dtype,
              .bias = i == 0 && op.bias && !accumulates,
              .accumulate = i > 0,
-             .residual = last && op.addend && !gathers,
+             .residual = i == 0 && op.addend && !gathers,
              .relu = last && op.relu && !gathers},
             height, width);
   }

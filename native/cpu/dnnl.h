@@ -29,7 +29,7 @@ struct ConvolutionSpec {
   DType output = DType::float32;  ///< of y and the residual
   bool bias = false;
   bool accumulate = false;  ///< adds to what is in y
-  bool residual = false;    ///< together with `accumulate` in float32 only
+  bool residual = false;    ///< not together with `accumulate`
   bool relu = false;
   int threads = 1;
 
@@ -93,8 +93,9 @@ class Convolution {
   dnnl::convolution_forward::primitive_desc describe() const;
 
   ConvolutionSpec spec_;
-  /// Copies the residual to y and accumulates there, which is exact: oneDNN's best 16-bit code takes no
-  /// second tensor, and its float32 code forgets it where the kernel meets nothing but padding.
+  /// Whether to copy the residual to y and accumulate there, which is exact: oneDNN's best 16-bit code takes
+  /// no second tensor, its float32 code forgets it where the kernel meets nothing but padding, and its oldest
+  /// code (SSE 4.1) misplaces it.
   bool copy_residual_;
   dnnl::convolution_forward::primitive_desc primitive_;
   dnnl::convolution_forward code_;
@@ -157,8 +158,9 @@ inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
 
 inline Convolution::Convolution(const ConvolutionSpec& spec)
     : spec_(spec),
-      copy_residual_(spec.residual && (spec.output != DType::float32 ||
-                                       spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
+      copy_residual_(spec.residual &&
+                     (spec.output != DType::float32 || dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_sse41 ||
+                      spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
       primitive_(describe()) {
   const ThreadCount count(spec_.threads);
   code_ = dnnl::convolution_forward(primitive_);
@@ -189,7 +191,9 @@ inline std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec
     fail(ErrorCode::native, "convolution of [", spec.batch, ", ", spec.height, ", ", spec.width, ", ",
          spec.channels, "] in ", glnet::name_of(spec.input), " by a kernel of ", spec.kernel_height, " x ",
          spec.kernel_width, ", stride ", spec.stride, ", to ", spec.outputs,
-         " channels: oneDNN refuses: ", error.what());
+         " channels: oneDNN refuses: ", error.what(),
+         spec.input == DType::bfloat16 ? ". This machine may lack what bfloat16 needs (AVX-512): use float32"
+                                       : "");
   }
   const std::lock_guard lock(mutex);
   if (cache.size() >= kCapacity) {
@@ -250,8 +254,7 @@ inline void Convolution::run(const void* x, const void* packed, const float* bia
                                   static_cast<size_t>(end - begin));
                     });
   } else if (spec_.residual) {
-    const int position = spec_.accumulate ? 1 : 0;
-    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1,
+    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
                       memory(primitive_.dst_desc(), residual));
   }
   dnnl::stream stream(engine());
