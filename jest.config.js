@@ -1,3 +1,6 @@
+// Tests get a copy of the environment, too late for the OpenMP runtime: see src/binding.ts.
+process.env.OMP_WAIT_POLICY ??= 'passive';
+
 const swc = ['@swc/jest', { jsc: { target: 'es2022' }, module: { type: 'commonjs' } }];
 
 /** @type {import('jest').Config} */
@@ -9,4 +12,6 @@ module.exports = {
   transformIgnorePatterns: ['/node_modules/(?!quick-lru/)'],
   testTimeout: 120_000,
   maxWorkers: 1,
+  // With a limit jest runs the test files in a child process, not in its own: a crash costs one file, not the run.
+  workerIdleMemoryLimit: '4GB',
 };

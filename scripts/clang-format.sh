@@ -10,7 +10,7 @@ program=$folder/clang_format/data/bin/clang-format
 
 if [ ! -x "$program" ]; then
   echo "clang-format: installing $version into $folder"
-  if ! python3 -m pip --version >/dev/null 2>&1; then
+  if ! python3 -c 'import pip' 2>/dev/null; then
     echo "clang-format: Python's pip is missing. Run: sudo apt-get install -y python3-pip" >&2
     exit 1
   fi

@@ -30,7 +30,7 @@ packages=()
 command -v c++ >/dev/null || packages+=(g++)
 command -v cmake >/dev/null || packages+=(cmake)
 command -v make >/dev/null || command -v ninja >/dev/null || packages+=(make)
-python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+python3 -c 'import pip' 2>/dev/null || packages+=(python3-pip)
 if ! command -v c++ >/dev/null || ! echo '#include <oneapi/dnnl/dnnl.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
   packages+=(libdnnl-dev)
 fi

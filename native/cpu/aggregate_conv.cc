@@ -11,6 +11,7 @@
 #include "cpu/aggregate_conv.h"
 
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "cpu/dnnl.h"
@@ -75,6 +76,21 @@ template <int kVectors>
   }
 }
 
+/// The last `n` < kLanes elements. Terms are read in whole vectors: kLanes floats after them are there.
+[[gnu::always_inline]] inline void sum_rest(const float* base, const Term* terms, int count,
+                                            const Initial& initial, int64_t at, int64_t n, bool relu,
+                                            float* out) {
+  Vector sum{};
+  for (int t = 0; t < count; ++t) add_to(sum, terms[t].weight, base + terms[t].offset + at);
+  float sums[kLanes];
+  std::memcpy(sums, &sum, sizeof sum);
+  for (const float* row : initial) {
+    if (!row) continue;
+    for (int64_t i = 0; i < n; ++i) sums[i] += row[at + i];
+  }
+  for (int64_t i = 0; i < n; ++i) out[at + i] = relu && sums[i] < 0 ? 0 : sums[i];
+}
+
 /// out[0 ... n) = relu(sum of the initial rows and of the terms). `out` may be one of the initial rows.
 GLNET_MULTIVERSION void weighted_sum(const float* base, const Term* terms, int count, Initial initial,
                                      int64_t n, bool relu, float* out) {
@@ -82,14 +98,7 @@ GLNET_MULTIVERSION void weighted_sum(const float* base, const Term* terms, int c
   for (; i + 8 * kLanes <= n; i += 8 * kLanes) sum_block<8>(base, terms, count, initial, i, relu, out);
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) sum_block<2>(base, terms, count, initial, i, relu, out);
   for (; i + kLanes <= n; i += kLanes) sum_block<1>(base, terms, count, initial, i, relu, out);
-  for (; i < n; ++i) {
-    float sum = 0;
-    for (const float* row : initial) {
-      if (row) sum += row[i];
-    }
-    for (int t = 0; t < count; ++t) sum += terms[t].weight * base[terms[t].offset + i];
-    out[i] = relu && sum < 0 ? 0 : sum;
-  }
+  if (i < n) sum_rest(base, terms, count, initial, i, n - i, relu, out);
 }
 
 GLNET_MULTIVERSION void to_float(const bfloat16* from, int64_t n, float* to) {
@@ -263,6 +272,9 @@ void Plan::lay_out() {
     }
     columns.end_list();
   }
+  // For sum_rest.
+  product_floats += kLanes;
+  band_floats += kLanes;
 }
 
 /// Packs the input channels of one part, an output slice after the other: of a plain part as [slice, C, k,
