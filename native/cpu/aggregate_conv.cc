@@ -22,9 +22,9 @@
 namespace glnet::cpu {
 namespace {
 
-constexpr int64_t kBudget = int64_t{32} << 20;
-constexpr int64_t kLanes = 16;
-constexpr int64_t kRowsAtOnce = 8;
+constexpr int64_t kBudget = int64_t{32} << 20;  // bytes of products and sums; 16 and 64 MiB were slower
+constexpr int64_t kLanes = 16;                  // of float32 in the widest vector
+constexpr int64_t kRowsAtOnce = 8;              // that a thread gathers before it takes the next ones
 
 int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
@@ -117,8 +117,7 @@ struct Part {
   bool shared = false;  ///< the same for every patch
   int64_t batch = 1;    ///< maps that one convolution takes
   std::shared_ptr<const Convolution> convolution;
-  // Of taps: its products in the workspace, where those of the group's next patch follow, and its rows in a
-  // band.
+  // Of taps: where its products lie, how far apart those of two patches, and where its rows lie in a band.
   int64_t products = 0, next_patch = 0, band = 0;
   Terms rows;
 
@@ -135,12 +134,12 @@ struct Plan {
   int64_t outputs, kernel, batch, height, width;
   std::vector<Part> plain, taps;
   bool gathers;      ///< else the last plain convolution finishes y
-  bool accumulates;  ///< plain convolutions write `sums`, else y
+  bool accumulates;  ///< plain convolutions write float32 sums, which lie before the products; else y
   int64_t slice, slices, group;
   Terms columns;
-  // The workspace: oneDNN's, maps that had to be made, products and sums, and for each thread a band and a
-  // row.
-  int64_t scratch_bytes = 0, map_bytes = 0, sums = 0, product_floats = 0, band_floats = 0, row_floats = 0;
+  // The workspace: oneDNN's, maps that had to be made, sums and products, and a band and a row of each
+  // thread.
+  int64_t scratch_bytes = 0, map_bytes = 0, product_floats = 0, band_floats = 0, row_floats = 0;
 
   int64_t slice_taps() const { return kernel * kernel * slice; }
   int64_t thread_floats() const { return round_up(band_floats + row_floats, kLanes); }
@@ -174,7 +173,7 @@ Plan::Plan(const AggregateConv& op, int threads)
     (by_taps ? taps : plain).push_back(std::move(part));
   }
   const bool narrow = op.y.dtype != DType::float32;
-  accumulates = narrow && plain.size() + (taps.empty() ? 0 : 1) > 1 && !plain.empty();
+  accumulates = narrow && !plain.empty() && (plain.size() > 1 || !taps.empty());
   gathers = !taps.empty() || accumulates;
   choose_slices();
 

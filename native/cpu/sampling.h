@@ -7,8 +7,8 @@
 
 namespace glnet::cpu {
 
-/// Output i is the sum of weight * source[index] over `entries[starts[i]]` to before `entries[starts[i +
-/// 1]]`, which are in ascending order of index and have no weight of zero.
+/// Output i is the sum of weight * source[index] over the entries from begin(i) to before end(i), which are
+/// in ascending order of index and have no weight of zero.
 struct AxisSampling {
   struct Entry {
     int32_t index;
@@ -57,8 +57,8 @@ struct AxisSampling {
     return s;
   }
 
-  /// The rows (`axis` 0) or columns (`axis` 1) of a map resized to sizes[0] x sizes[1], then to sizes[2] x
-  /// sizes[3], and so on.
+  /// The rows (`axis` 0) or columns (`axis` 1) of a map that is resized to sizes[0] x sizes[1], then to
+  /// sizes[2] x sizes[3], and so on.
   static AxisSampling chain(int64_t length, const std::vector<int>& sizes, size_t axis) {
     if (sizes.empty()) return identity(length);
     AxisSampling s = bilinear(length, sizes[axis]);
