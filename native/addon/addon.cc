@@ -21,7 +21,7 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("oneDNN", cpu::onednn_version());
   result.Set("isa", cpu::onednn_isa());
-  result.Set("bfloat16", cpu::fast_bfloat16());
+  result.Set("bfloat16", cpu::has_bfloat16());
   return result;
 }
 

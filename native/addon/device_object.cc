@@ -180,11 +180,15 @@ void DeviceObject::arrive(Napi::Env env, Napi::Function, Link* link, Arrival* da
   const Pending pending = std::move(entry->second);
   self->pending_.erase(entry);
   if (!pending.promise) return;
-  if (--self->promises_ == 0) self->notifier_.Unref(env);
-  if (arrival->error) {
-    pending.promise->Reject(to_js(env, arrival->error).Value());
-  } else {
-    pending.promise->Resolve(env.Undefined());
+  try {
+    if (--self->promises_ == 0) self->notifier_.Unref(env);
+    if (arrival->error) {
+      pending.promise->Reject(to_js(env, arrival->error).Value());
+    } else {
+      pending.promise->Resolve(env.Undefined());
+    }
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated runs no more JavaScript; nobody is left to be told.
   }
 }
 

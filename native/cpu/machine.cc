@@ -33,7 +33,7 @@ std::string onednn_isa() {
   }
 }
 
-bool fast_bfloat16() {
+bool has_bfloat16() {
   return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
 }
 

@@ -9,7 +9,7 @@ namespace glnet::cpu {
 std::string onednn_version();
 /// The best instruction set that oneDNN uses here, for example "avx512_core_bf16".
 std::string onednn_isa();
-/// Whether bfloat16 convolutions are faster than float32 ones here.
-bool fast_bfloat16();
+/// Whether the processor multiplies bfloat16 itself; that it is faster than float32 does not follow.
+bool has_bfloat16();
 
 }  // namespace glnet::cpu
