@@ -2,17 +2,13 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { type ModelConfig, openModel, writeModel } from '../checkpoint/model-file';
+import { allModes, type ModelConfig, openModel, writeModel } from '../checkpoint/model-file';
 import { elementCount, fromFloat32, type StateDict } from '../checkpoint/state-dict';
 import { NetworkStore } from '../inference/networks';
-import { Merger, shareMerged, shareWithPatches } from '../models/glnet';
+import { type Output, outputsOf, predict } from '../inference/predict';
 import { expectedParameters } from '../models/parameters';
-import { decodePatches } from '../tensor/decode-patches';
-import { Device, type DeviceKind } from '../tensor/device';
-import { stitch } from '../tensor/stitch';
-import type { Tensor } from '../tensor/tensor';
-import { triangleResize } from '../tensor/triangle-resize';
-import { patchGrid, patchRect } from '../tiling';
+import { openRaster } from '../raster/raster';
+import { Device, type DeviceKind, type TensorData } from '../tensor/device';
 
 /** The smallest network that still has every part of a large one. */
 export const smallConfig: ModelConfig = {
@@ -58,54 +54,41 @@ export function randomWeights(config: ModelConfig, seed: number): StateDict {
 
 const [width, height] = [150, 100];
 
-/** Every intermediate result that a user could see, by what it is. */
-async function run(model: string, kind: DeviceKind): Promise<Map<string, Float32Array>> {
+/** Pixels in blocks, so that the downsampled image is not all of one gray. */
+function testPixels(): Uint8Array {
+  const random = randomNumbers(1);
+  const blocks = Float32Array.from({ length: 1024 }, random);
+  return Uint8Array.from({ length: width * height * 3 }, (_, i) => {
+    const [x, y] = [Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
+    return 128 + 90 * blocks[((y >> 4) * 31 + (x >> 4) * 3 + (i % 3)) % blocks.length]! + 30 * random();
+  });
+}
+
+/** The logits and the confidence of every mode and output, by name. */
+async function run(model: string, kind: DeviceKind): Promise<Map<string, number[]>> {
   using device = new Device({ kind });
   const store = new NetworkStore(await openModel(model), device);
+  const values = new Map<string, number[]>();
+  const add = (name: string, more: Iterable<number>) => {
+    const known = values.get(name) ?? [];
+    for (const value of more) known.push(value);
+    values.set(name, known);
+  };
   try {
-    const { global, local, ensemble, globalExt } = await store.get('bidirectional');
-    const { patch, global: side } = store.config;
-    const random = randomNumbers(1);
-    // Blocks, so that the downsampled image is not all of one gray.
-    const pixels = new Uint8Array(width * height * 3);
-    const blocks = Float32Array.from({ length: 1024 }, random);
-    for (let i = 0; i < pixels.length; i++) {
-      const [x, y] = [Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
-      const block = blocks[((y >> 4) * 31 + (x >> 4) * 3 + (i % 3)) % blocks.length]!;
-      pixels[i] = 128 + 90 * block + 30 * random();
-    }
-    const grid = patchGrid(width, height, patch);
-    const patches = Array.from({ length: grid.count }, (_, i) => i);
-    const rectangles = patches.map((i) => patchRect(grid, i));
-    const [tops, lefts] = [rectangles.map(({ top }) => top), rectangles.map(({ left }) => left)];
-
-    const results = device.scope(() => {
-      const window = device.upload(pixels, [height, width, 3], 'uint8');
-      const sum = device.zeros([side, side, 3], 'int32');
-      const globalImage = triangleResize({ x: window, sum, row: 0, imageHeight: height });
-      const image = decodePatches({ x: globalImage, tops: [0], lefts: [0], height: side, width: side });
-      const first = global.forward(image);
-      const x = decodePatches({ x: window, tops, lefts, height: patch, width: patch });
-      const seen = local!.forward(x, shareWithPatches(first.maps, grid, patches));
-      const merger = new Merger(grid, first.maps);
-      merger.add(seen.maps, patches);
-      const second = globalExt!.forward(image, shareMerged(merger.maps));
-      const logits = ensemble!.addGlobal(ensemble!.local(seen.ps3), second.ps3, grid, patches);
-      const sources = [{ logits, tops, lefts, height: patch, width: patch, turn: 0 }];
-      return {
-        'global image': globalImage,
-        'global branch': global.classify(first.ps3),
-        'local branch': local!.classify(seen.ps3),
-        'global branch with local maps': globalExt!.classify(second.ps3),
-        ensemble: logits,
-        confidence: stitch({ sources, imageHeight: height, imageWidth: width, row: 0, rows: height })
-          .confidence,
-      } satisfies Record<string, Tensor>;
-    });
-    const values = new Map<string, Float32Array>();
-    for (const [name, tensor] of Object.entries(results)) {
-      values.set(name, Float32Array.from(await tensor.data()));
-      tensor.dispose();
+    const raster = await openRaster({ data: testPixels(), width, height, channels: 3 });
+    for (const mode of allModes) {
+      const logits: [Output, Promise<TensorData>][] = [];
+      await predict(await store.get(mode), device, raster, {
+        mode,
+        outputs: outputsOf(mode),
+        patch: smallConfig.patch,
+        globalSize: smallConfig.global,
+        batch: 2,
+        flipRotate: false,
+        onLogits: (output, source) => logits.push([output, source.logits.data()]),
+        onBand: (output, band) => add(`${mode}, ${output}, ${confidence}`, band.confidence),
+      });
+      for (const [output, data] of logits) add(`${mode}, ${output}, logits`, await data);
     }
     return values;
   } finally {
@@ -124,6 +107,7 @@ export interface Comparison {
 /** Single precision, summed in another order; a value of 8 bits may be rounded the other way. */
 const floatTolerance = 1e-4;
 const byteTolerance = 1.5 / 255;
+const confidence = 'confidence';
 
 /** Compares a device with `reference`, from pixels to confidence. */
 export async function compareWithReference(kind: DeviceKind): Promise<Comparison[]> {
@@ -143,7 +127,7 @@ export async function compareWithReference(kind: DeviceKind): Promise<Comparison
         if (!(difference <= worst)) worst = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
         largest = Math.max(largest, Math.abs(values[i]!));
       }
-      const isBytes = name === 'global image' || name === 'confidence';
+      const isBytes = name.endsWith(confidence);
       return {
         name,
         // Zeros alone would agree with a device that does nothing.
