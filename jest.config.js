@@ -1,5 +1,5 @@
 // Tests get a copy of the environment, too late for the OpenMP runtime: see src/binding.ts.
-process.env.OMP_WAIT_POLICY ??= 'passive';
+process.env.GOMP_SPINCOUNT ??= '1000';
 
 const swc = ['@swc/jest', { jsc: { target: 'es2022' }, module: { type: 'commonjs' } }];
 

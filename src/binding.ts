@@ -9,9 +9,9 @@ export type NativeDevice = Addon.Device;
 
 let addon: typeof Addon | undefined;
 
-// OpenMP threads that spin while they wait make a busy machine crawl; sleeping costs microseconds. The runtime reads
-// this once, when the addon is loaded.
-process.env.OMP_WAIT_POLICY ??= 'passive';
+// OpenMP threads spin while they wait. For long (GNU's default), and a busy machine crawls; not at all, and small
+// kernels wait for the system to wake a thread. The runtime reads this once, when the addon is loaded.
+if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= '1000';
 
 /**
  * The addon, loaded at first use.

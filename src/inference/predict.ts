@@ -304,6 +304,14 @@ class Prediction {
     const { width, height } = this.#raster;
     const [turnedWidth, turnedHeight] = swapsSides(turn) ? [height, width] : [width, height];
     const columns = grid.columns.length;
+    const queued: { count: number; done: Promise<void> }[] = [];
+    const finishOldest = async () => {
+      const { count, done } = queued.shift()!;
+      await done;
+      this.#report.patches += count;
+      this.#charge('patches');
+      this.#options.onProgress?.({ stage: 'patches', done: this.#report.patches, total: this.#patchesToDo });
+    };
     for (const [i, top] of grid.rows.entries()) {
       const rows = Math.min(grid.patch, turnedHeight - top);
       const rectangle = { left: 0, top, width: turnedWidth, height: rows };
@@ -342,17 +350,15 @@ class Prediction {
         if (logits.local) this.#keep('local', turn, grid, patches, logits.local);
         if (logits.ensemble) accept(logits.ensemble, patches);
         column += patches.length;
-        await this.#device.synchronize();
-        this.#report.patches += patches.length;
-        this.#charge('patches');
-        this.#options.onProgress?.({
-          stage: 'patches',
-          done: this.#report.patches,
-          total: this.#patchesToDo,
-        });
+        queued.push({ count: patches.length, done: this.#device.synchronize() });
+        // Awaited later, and lost if this stops before: not an unhandled rejection then.
+        queued.at(-1)!.done.catch(() => {});
+        // One batch is queued while another runs, so that the device need not wait for JavaScript.
+        if (queued.length > 1) await finishOldest();
       }
       this.#drop(window);
     }
+    while (queued.length > 0) await finishOldest();
   }
 
   #keep(output: Output, turn: number, grid: PatchGrid, patches: readonly number[], logits: Tensor): void {
