@@ -43,3 +43,8 @@ export class AbortError extends GlnetError {
     super('ERR_ABORTED', message, options);
   }
 }
+
+/** @throws AbortError with the signal's reason as its cause, if it is aborted. */
+export function checkAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError(undefined, { cause: signal.reason });
+}

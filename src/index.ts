@@ -1,7 +1,15 @@
 /** GLNet: segmentation of ultra-high resolution images in little memory. */
-export type { ClassInfo, Mode, ModelConfig } from './checkpoint/model-file';
+export {
+  type ImportedModel,
+  type ImportOptions,
+  importBackbone,
+  importReference,
+  type ReferenceFiles,
+} from './checkpoint/import';
+export { type ClassInfo, type Mode, type ModelConfig, writeModel } from './checkpoint/model-file';
 export { AbortError, GlnetError, type GlnetErrorCode } from './errors';
 export {
+  type BandOptions,
   GLNet,
   type LoadOptions,
   type SegmentOptions,

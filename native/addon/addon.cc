@@ -31,6 +31,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   // Before the environment's objects go, and while no JavaScript runs: stop and join every stream.
   env.AddCleanupHook(
       [](Environment* e) {
+        e->ending = true;
         while (!e->devices.empty()) (*e->devices.begin())->close(false);
       },
       environment);

@@ -3,6 +3,8 @@
 
 #include <napi.h>
 
+#include <climits>
+#include <cmath>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -39,8 +41,10 @@ void read(const Handles& handles, const char* op, const char* name, Napi::Value 
   } else if constexpr (std::is_same_v<T, int>) {
     if (!value.IsNumber()) wrong(op, name, "an integer", value);
     const double number = value.As<Napi::Number>();
+    if (!(number >= INT_MIN && number <= INT_MAX) || number != std::trunc(number)) {
+      wrong(op, name, "an integer of 32 bits", value);
+    }
     into = static_cast<int>(number);
-    if (into != number) wrong(op, name, "an integer of 32 bits", value);
   } else if constexpr (std::is_same_v<T, float>) {
     if (!value.IsNumber()) wrong(op, name, "a number", value);
     into = value.As<Napi::Number>();

@@ -128,21 +128,17 @@ DeviceObject::~DeviceObject() {
   close(false);
 }
 
-void DeviceObject::close(bool alive) {
+void DeviceObject::close(bool reject) {
   if (!device_) return;
   environment_.devices.erase(this);
   device_->stream().stop();
-  if (alive) {
-    for (auto& [id, pending] : pending_) {
-      if (!pending.promise) continue;
-      pending.promise->Reject(
-          with_code(Env(), "ERR_DISPOSED", "the device was closed while it worked").Value());
-    }
-    pending_.clear();
-  } else {
-    // The environment is going and takes its references along.
-    for (auto& [id, pending] : pending_) pending.kept.SuppressDestruct();
+  for (auto& [id, pending] : pending_) {
+    if (environment_.ending) pending.kept.SuppressDestruct();
+    if (!reject || !pending.promise) continue;
+    pending.promise->Reject(
+        with_code(Env(), "ERR_DISPOSED", "the device was closed while it worked").Value());
   }
+  pending_.clear();
   tensors_.clear();
   device_.reset();
   link_->self = nullptr;

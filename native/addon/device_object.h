@@ -16,6 +16,7 @@ class DeviceObject;
 
 /// What belongs to one JavaScript environment: the main thread's or a worker's.
 struct Environment {
+  bool ending = false;  ///< no more JavaScript runs, and references go by themselves
   std::set<DeviceObject*> devices;
 };
 
@@ -30,8 +31,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   explicit DeviceObject(const Napi::CallbackInfo& info);
   ~DeviceObject() override;
 
-  /// Stops the stream and forgets all tensors. `alive`: JavaScript still runs, so promises can be rejected.
-  void close(bool alive);
+  /// Stops the stream and forgets all tensors. With `reject`, promises that wait are told.
+  void close(bool reject);
 
  private:
   /// Something that JavaScript waits for, or that must live until the stream has passed it.

@@ -57,7 +57,7 @@ void Stream::loop() {
     busy_ = true;
     lock.unlock();
     if (task.report) {
-      task.report(std::exchange(error_, nullptr));
+      task.report(error_);
     } else if (!error_ || task.always) {
       try {
         task.run();

@@ -17,11 +17,12 @@ class Stream {
   /// Stops: what is queued and not begun is dropped, what runs is waited for.
   ~Stream();
 
-  /// Queues work. After a task has thrown, tasks are skipped up to the next `observe`.
+  /// Queues work. Once a task has thrown, the stream stays failed: what follows is skipped, since it may read
+  /// what was never written.
   void enqueue(std::function<void()> task);
   /// Queues work that runs even after an error, and must not throw.
   void always(std::function<void()> task);
-  /// Queues a callback that learns of the first error since the last one (nullptr if there was none).
+  /// Queues a callback that learns of the first error so far (nullptr if there was none).
   void observe(std::function<void(std::exception_ptr)> callback);
   /// Waits for everything queued so far. Errors stay for the next `observe`.
   void drain();

@@ -5,7 +5,7 @@
 //   addend)
 //
 // A resize mixes pixels, a tap of the kernel mixes channels, so they commute: the taps of a small source are
-// applied on its own grid, and the products gathered (design.md, section 5a). Exact, zero padding included.
+// applied on its own grid, and the products gathered (docs/architecture.md). Exact, zero padding included.
 // With relu, NaN may become 0.
 #pragma once
 

@@ -1,4 +1,4 @@
-// crop_resize: global to local sharing (glnet.md, section 4). Each patch's crop of a map, resized bilinearly.
+// crop_resize: global to local sharing (paper, section 3.3). Each patch's crop of a map, resized bilinearly.
 #pragma once
 
 #include "ops/grid_source.h"

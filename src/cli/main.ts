@@ -33,7 +33,7 @@ program
   .description(
     'Makes a mask of each image: a PNG whose values are the class indices, with the classes’ colours as its palette.\n' +
       'Only a window of the image and a few patches are computed on at a time; what grows with the image\n' +
-      'are the scores of its patches, about 0.4 bytes per pixel and class.',
+      'are the scores of its patches, about 0.4 bytes per pixel and class (eight times that with --flip-rotate).',
   )
   .argument('<image|folder|glob...>', 'images: JPEG, PNG, WebP, GIF, TIFF and GeoTIFF, 8 or 16 bits')
   .requiredOption('-w, --weights <file>', 'the model, made by "glnet import"')

@@ -61,7 +61,7 @@ type ImageReport = {
 };
 
 /** Errors that every further image would meet as well. */
-const fatalCodes: readonly GlnetErrorCode[] = ['ERR_INVALID_ARGUMENT', 'ERR_CHECKPOINT', 'ERR_NATIVE'];
+const fatalCodes: readonly GlnetErrorCode[] = ['ERR_INVALID_ARGUMENT', 'ERR_CHECKPOINT'];
 
 /** @returns the exit code */
 export async function segment(sources: readonly string[], options: SegmentArguments): Promise<number> {
@@ -89,6 +89,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
     }
   }
 
+  let fatal: unknown;
   const progress = createProgress(process.stderr, todo.length);
   const interrupt = catchInterrupts(() => {
     progress.clear();
@@ -114,9 +115,12 @@ export async function segment(sources: readonly string[], options: SegmentArgume
         } catch (error) {
           progress.clear();
           if (interrupt.signal.aborted) break;
-          if (fatalCodes.includes((error as GlnetError).code)) throw error;
-          console.error(formatError(withPath(job.path, error)));
           images.push({ path: job.path, error: errorInfo(error) });
+          if (fatalCodes.includes((error as GlnetError).code)) {
+            fatal = error;
+            break;
+          }
+          console.error(formatError(withPath(job.path, error)));
         }
       }
     }
@@ -132,8 +136,9 @@ export async function segment(sources: readonly string[], options: SegmentArgume
   } else {
     console.log(reportText(totals));
   }
-  if (aborted) {
-    const left = inputs.length - totals.done - totals.skipped;
+  if (fatal !== undefined) throw fatal;
+  const left = inputs.length - totals.done - totals.skipped;
+  if (aborted && left > 0) {
     console.error(
       `glnet: stopped; ${plural(left, 'image')} not segmented, what is finished stays in ${options.out}. ` +
         'Run the same with --resume to go on',

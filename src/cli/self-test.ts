@@ -85,7 +85,12 @@ async function run(model: string, kind: DeviceKind): Promise<Map<string, number[
         globalSize: smallConfig.global,
         batch: 2,
         flipRotate: false,
-        onLogits: (output, source) => logits.push([output, source.logits.data()]),
+        onLogits: (output, source) => {
+          const data = source.logits.data();
+          // Awaited below, unless the prediction fails before.
+          data.catch(() => {});
+          logits.push([output, data]);
+        },
         onBand: (output, band) => add(`${mode}, ${output}, ${confidence}`, band.confidence),
       });
       for (const [output, data] of logits) add(`${mode}, ${output}, logits`, await data);

@@ -1,6 +1,6 @@
 /** The library's front door: a model that segments images. */
 import { type ClassInfo, type Mode, type ModelConfig, openModel } from '../checkpoint/model-file';
-import { GlnetError } from '../errors';
+import { checkAborted, GlnetError } from '../errors';
 import { openRaster, type Raster, type RasterOptions, type RasterSource } from '../raster/raster';
 import { Device, type DeviceKind } from '../tensor/device';
 import { NetworkStore } from './networks';
@@ -50,7 +50,7 @@ export interface SegmentReport {
   patchesPerSecond: number;
   /** Patches at a time. */
   batch: number;
-  /** The most bytes that tensors took at once, weights included. */
+  /** The most bytes that tensors took at once, weights included; of all calls, where they overlap. */
   poolPeakBytes: number;
   /** The most memory that the process has had, so far in its life. */
   processPeakBytes: number;
@@ -125,6 +125,11 @@ export class GLNet {
     return this.#device.memory();
   }
 
+  /** Gives memory that the pool keeps for the next call back to the system. Waits for what runs. */
+  trim(): void {
+    this.#device.trim();
+  }
+
   /**
    * Segments an image of any size.
    * @param source a path, the bytes of an image file, or pixels
@@ -133,6 +138,7 @@ export class GLNet {
    */
   segment(source: RasterSource, options: SegmentOptions = {}): Promise<SegmentResult> {
     return this.#whileAlive(async () => {
+      checkAborted(options.signal);
       const raster = await openRaster(source, options.raster);
       try {
         const { width, height } = raster;
@@ -166,6 +172,7 @@ export class GLNet {
   /** Does some work that `dispose` waits for. */
   async #whileAlive<T>(work: () => Promise<T>): Promise<T> {
     if (this.#disposed) throw new GlnetError('ERR_DISPOSED', 'the model was disposed of');
+    if (this.#running.size === 0) this.#device.resetPeak();
     const running = work();
     this.#running.add(running);
     try {
@@ -196,6 +203,8 @@ export class GLNet {
         );
       }
     }
+    if (options.outputs.length === 0) throw new GlnetError('ERR_INVALID_ARGUMENT', 'outputs is empty');
+    checkAborted(options.signal);
     const networks = await this.#networks.get(mode);
     const loaded = performance.now();
     const report = await predict(networks, this.#device, raster, {
@@ -215,7 +224,8 @@ export class GLNet {
       outputs: options.outputs,
       ...report,
       totalSeconds: (performance.now() - start) / 1000,
-      patchesPerSecond: report.patches / (report.seconds.patches || 1),
+      // A batch may run while the next window is read.
+      patchesPerSecond: report.patches / (report.seconds.patches + report.seconds.read || 1),
       poolPeakBytes: this.#device.memory().peak,
       processPeakBytes: process.resourceUsage().maxRSS * 1024,
     };

@@ -1,9 +1,9 @@
 /**
- * Prediction of a whole image (glnet.md, section 5): the global image, the global branch, the patches, and the
+ * Prediction of a whole image: the global image, the global branch, the patches, and the
  * stitching of their logits, with no more than a window of the image and a few patches on the device at a time.
  */
 import type { Mode } from '../checkpoint/model-file';
-import { AbortError, GlnetError } from '../errors';
+import { checkAborted, GlnetError } from '../errors';
 import type { PyramidOutput } from '../models/fpn';
 import { type Ensemble, Merger, shareMerged, shareWithPatches } from '../models/glnet';
 import type { Raster, Window } from '../raster/raster';
@@ -172,11 +172,6 @@ class Prediction {
     }
   }
 
-  #checkAborted(): void {
-    const { signal } = this.#options;
-    if (signal?.aborted) throw new AbortError(undefined, { cause: signal.reason });
-  }
-
   /** Adds the time since the last call to a stage. */
   #charge(stage: TimedStage): void {
     const now = performance.now();
@@ -185,7 +180,7 @@ class Prediction {
   }
 
   async #read(window: Window): Promise<Tensor> {
-    this.#checkAborted();
+    checkAborted(this.#options.signal);
     const pixels = await this.#raster.readWindow(window);
     const tensor = this.#hold(this.#device.upload(pixels, [window.height, window.width, 3], 'uint8'));
     this.#charge('read');
@@ -215,7 +210,7 @@ class Prediction {
   async #predictTurn(globalImage: Tensor, turn: number, grid: PatchGrid): Promise<void> {
     const { mode, globalSize } = this.#options;
     const { global, globalExt, ensemble } = this.#networks;
-    this.#checkAborted();
+    checkAborted(this.#options.signal);
     const image = decodePatches({
       x: globalImage,
       tops: [0],
@@ -226,7 +221,8 @@ class Prediction {
     });
     this.#hold(image);
     const first = this.#holdOutput(global.forward(image));
-    if (mode !== 'bidirectional') this.#keepGlobal(global.classify(first.ps3), turn);
+    if (mode !== 'bidirectional' && this.#sources.has('global'))
+      this.#keepGlobal(global.classify(first.ps3), turn);
     await this.#device.synchronize();
     this.#charge('global');
 
@@ -241,8 +237,8 @@ class Prediction {
         (logits, patches) => this.#keep('ensemble', turn, grid, patches, logits),
       );
     } else if (mode === 'bidirectional') {
-      const merger = new Merger(grid, first.maps);
-      for (const map of Object.values(merger.maps).flat()) this.#hold(map);
+      const wantsMerged = wantsEnsemble || this.#sources.has('global');
+      const merger = wantsMerged ? this.#holdMerger(grid, first) : undefined;
       const halves: BatchLogits[] = [];
       await this.#forEachBatch(
         turn,
@@ -251,19 +247,19 @@ class Prediction {
         ({ maps, ps3 }, patches) => {
           const half = wantsEnsemble ? ensemble!.local(ps3) : undefined;
           // Last, as it takes no memory: a batch that fails for want of it has not been merged.
-          merger.add(maps, patches);
+          merger?.add(maps, patches);
           return half;
         },
         (logits, patches) => halves.push({ patches, logits: this.#hold(logits) }),
       );
-      if (wantsEnsemble || this.#sources.has('global')) {
+      if (merger) {
         this.#dropOutput(first);
         const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merger.maps)));
-        this.#keepGlobal(globalExt!.classify(second.ps3), turn);
+        if (this.#sources.has('global')) this.#keepGlobal(globalExt!.classify(second.ps3), turn);
         await this.#aggregate(ensemble!, halves, second.ps3, turn, grid);
         this.#dropOutput(second);
+        this.#drop(...Object.values(merger.maps).flat());
       }
-      this.#drop(...Object.values(merger.maps).flat());
       await this.#device.synchronize();
       this.#charge('global');
     }
@@ -280,7 +276,7 @@ class Prediction {
     grid: PatchGrid,
   ): Promise<void> {
     for (const { patches, logits } of halves) {
-      this.#checkAborted();
+      checkAborted(this.#options.signal);
       const whole = this.#device.scope(() => ensemble.addGlobal(logits, ps3, grid, patches));
       this.#keep('ensemble', turn, grid, patches, whole);
       this.#drop(logits);
@@ -317,7 +313,7 @@ class Prediction {
       const rectangle = { left: 0, top, width: turnedWidth, height: rows };
       const window = await this.#read(turnedWindow(turn, width, height, rectangle));
       for (let column = 0; column < columns; ) {
-        this.#checkAborted();
+        checkAborted(this.#options.signal);
         const patches = Array.from(
           { length: Math.min(this.#report.batch, columns - column) },
           (_, k) => i * columns + column + k,
@@ -373,12 +369,8 @@ class Prediction {
     });
   }
 
-  /** Keeps the global branch's own logits, as one patch that covers the image, or lets them go. */
+  /** Keeps the global branch's own logits, as one patch that covers the image. */
   #keepGlobal(logits: Tensor, turn: number): void {
-    if (!this.#sources.has('global')) {
-      logits.dispose();
-      return;
-    }
     const { width, height } = this.#raster;
     const [w, h] = swapsSides(turn) ? [height, width] : [width, height];
     this.#keepSource('global', { logits, tops: [0], lefts: [0], height: h, width: w, turn });
@@ -394,7 +386,7 @@ class Prediction {
     const { width, height } = this.#raster;
     for (const [output, sources] of this.#sources) {
       for (let row = 0; row < height; row += stitchRows) {
-        this.#checkAborted();
+        checkAborted(this.#options.signal);
         const rows = Math.min(stitchRows, height - row);
         const band = this.#device.scope(() =>
           stitch({ sources, imageHeight: height, imageWidth: width, row, rows }),
@@ -413,6 +405,15 @@ class Prediction {
       }
       this.#drop(...sources.map(({ logits }) => logits));
     }
+  }
+
+  #holdMerger(grid: PatchGrid, { maps: like }: PyramidOutput): Merger {
+    const { merger, maps } = this.#device.scope(() => {
+      const made = new Merger(grid, like);
+      return { merger: made, maps: made.maps };
+    });
+    for (const map of Object.values(maps).flat()) this.#hold(map);
+    return merger;
   }
 
   #holdOutput(output: PyramidOutput): PyramidOutput {

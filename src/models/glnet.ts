@@ -1,4 +1,4 @@
-/** GLNet: two branches that share their maps, and the convolution that aggregates them (glnet.md, section 2). */
+/** GLNet: two branches that share their maps, and the convolution that aggregates them (paper, section 3). */
 import { AggregateConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
 import type { GridSource } from '../tensor/crop-resize';
@@ -107,7 +107,7 @@ function coverage(starts: readonly number[], patch: number, length: number, mapL
   return resizeLine(counts, mapLength);
 }
 
-/** Collects the local branch's maps of all patches into maps of the whole image (glnet.md, section 4). */
+/** Collects the local branch's maps of all patches into maps of the whole image (paper, section 3.3). */
 export class Merger {
   readonly #grid: PatchGrid;
   readonly #sums: BranchMaps;

@@ -141,6 +141,34 @@ test('under a memory limit, batches shrink until they fit', async () => {
   expect(equal / whole.labels.length).toBeGreaterThan(0.999);
 });
 
+test.each(modes)('mode %s: running out of memory anywhere leaves no tensor', async (mode) => {
+  const image = pixels(300, 200);
+  await using free = await GLNet.load(weights, { threads: 1 });
+  await free.segment(image, { mode, batch: 1 });
+  const { active, reserved } = free.memory;
+  let refused = 0;
+  for (let memoryLimit = active + (1 << 18); memoryLimit < reserved; memoryLimit += 1 << 19) {
+    await using tight = await GLNet.load(weights, { threads: 1, memoryLimit });
+    const before = await tight.segment(pixels(8, 8), { mode: 'global', patch: 64 }).then(
+      () => tight.memory.tensors,
+      () => undefined,
+    );
+    const failure = await tight.segment(image, { mode, batch: 1 }).then(
+      () => undefined,
+      (error) => error,
+    );
+    if (failure === undefined) continue;
+    expect(failure.code).toBe('ERR_OUT_OF_MEMORY');
+    refused++;
+    // Weights may have been loaded on the way; tensors of the run may not stay.
+    const tensors = tight.memory.tensors;
+    await tight.segment(image, { mode, batch: 1 }).catch(() => {});
+    expect(tight.memory.tensors).toBeGreaterThanOrEqual(before ?? 0);
+    expect(tight.memory.tensors).toBe(tensors);
+  }
+  expect(refused).toBeGreaterThan(0);
+});
+
 test('when not even one patch fits, the error says so', async () => {
   await using model = await GLNet.load(weights, { threads: 1, memoryLimit: 6 << 20 });
   await expect(model.segment(pixels(300, 300), { patch: 508, globalSize: 508 })).rejects.toMatchObject({

@@ -5,7 +5,7 @@ import { axisStarts, cropOf, patchGrid, patchRect } from '../../src/tiling';
 const golden = JSON.parse(readFileSync(join(__dirname, '../fixtures/golden.json'), 'utf8'));
 const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' });
 
-/** The rule as glnet.md states it: count up until the patches cover the axis, then until they overlap enough. */
+/** The rule, step by step: count up until the patches cover the axis, then until they overlap enough. */
 function countByRule(length: number, patch: number): number {
   let n = 1;
   while (n * patch < length) n++;

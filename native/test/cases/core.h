@@ -262,9 +262,9 @@ inline void stream_cases(Suite& suite) {
     stream.always([&] { seen.push_back("always"); });
     stream.observe(report);
     stream.observe(report);
-    stream.enqueue([&] { seen.push_back("ran again"); });
+    stream.enqueue([&] { seen.push_back("skipped as well"); });
     stream.drain();
-    const std::vector<std::string> expected{"ran", "always", "first", "no error", "ran again"};
+    const std::vector<std::string> expected{"ran", "always", "first", "first"};
     std::string all;
     for (const auto& s : seen) all += s + ", ";
     wrong.holds(all.c_str(), seen == expected);

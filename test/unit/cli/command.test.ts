@@ -215,7 +215,11 @@ describe('doctor', () => {
     expect(code).toBe(0);
     const [{ comparisons }] = report.selfTests;
     expect(comparisons.map(({ name }: { name: string }) => name)).toEqual(
-      expect.arrayContaining(['global image', 'local branch', 'ensemble', 'confidence']),
+      expect.arrayContaining([
+        'global, global, logits',
+        'bidirectional, ensemble, logits',
+        'bidirectional, ensemble, confidence',
+      ]),
     );
     for (const { difference, tolerance } of comparisons) expect(difference).toBeLessThanOrEqual(tolerance);
     // The other version sums in another order, so that equal logits would mean that one was compared with itself.
@@ -227,7 +231,7 @@ describe('doctor', () => {
   test('prints a verdict', async () => {
     const { code, stdout } = await glnet(['doctor']);
     expect(stdout).toMatch(
-      /oneDNN +\d[\s\S]*device cpu +ready[\s\S]*ensemble +\d\.\de-\d[\s\S]*\npasses: worst difference/,
+      /oneDNN +\d[\s\S]*device cpu +ready[\s\S]*ensemble, logits +\d\.\de-\d[\s\S]*\npasses: worst difference/,
     );
     expect(code).toBe(0);
   });
