@@ -19,7 +19,7 @@ native_tests() { # build folder, CMake options...
   shift
   cmake -S . -B "$folder" -DGLNET_BUILD_TESTS=ON "$@" >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
   cmake --build "$folder" --target glnet_native_test --parallel "$jobs" || return 1
-  "$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)"
+  "$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)" --device all
 }
 
 run_stage() {

@@ -14,6 +14,7 @@ namespace glnet {
 struct Context {
   int threads = 1;
   void* workspace = nullptr;
+  void* stream = nullptr;           ///< of the device, where kernels are queued on one of its own
   std::vector<const void*> packed;  ///< in the order in which `Prepare::pack` was called
 };
 
@@ -59,5 +60,7 @@ GLNET_OPS(GLNET_ROW)
 const Backend& reference_backend();
 /// oneDNN and own vectorised code.
 const Backend& cpu_backend();
+/// The CUDA kernels, run on the CPU by the emulator: for tests. Linked with glnet_emulator only.
+const Backend& emulator_backend();
 
 }  // namespace glnet

@@ -1,8 +1,8 @@
-// Element types, and the two 16-bit floating formats that C++20 has no type for.
+// Element types, and the two 16-bit floating formats that C++20 has no type for; constexpr, so that device
+// code may call them.
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -54,25 +54,27 @@ struct bfloat16 {
   uint16_t bits = 0;
 
   bfloat16() = default;
-  explicit bfloat16(float value) {
+  constexpr explicit bfloat16(float value) {
     const auto u = std::bit_cast<uint32_t>(value);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  constexpr explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 /// IEEE 754 binary16, for reading only.
 struct float16 {
   uint16_t bits = 0;
 
-  explicit operator float() const {
+  constexpr explicit operator float() const {
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
     const uint32_t exponent = (bits >> 10) & 31u;
     const uint32_t mantissa = bits & 1023u;
     if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
     if (exponent == 0) {
-      const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
+      const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
       return sign ? -magnitude : magnitude;
     }
     return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));

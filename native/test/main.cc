@@ -1,6 +1,9 @@
 // Runs the cases of every op on the devices, or times them.
 //
-//   glnet_native_test [--device cpu] [--op conv2d] [--threads N] [--bench] [--json]
+//   glnet_native_test [--device cpu] [--schedule forward] [--op conv2d] [--threads N] [--bench] [--json]
+//
+// --device all is the CPU and then the emulator under each of its schedules. The cases of an op that a device
+// has no kernel for are skipped, and counted as such.
 
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +11,9 @@
 #include <map>
 
 #include "test/cases/cases.h"
+#ifdef GLNET_EMULATOR
+#include "emulator/emulator.h"
+#endif
 
 namespace {
 
@@ -16,6 +22,7 @@ using namespace glnet::test;
 
 struct Options {
   std::string device = "cpu";
+  std::string schedule = "forward";  ///< of the emulator
   std::string op;
   int threads = 2;
   bool bench = false;
@@ -25,7 +32,8 @@ struct Options {
 [[noreturn]] void usage(const char* wrong) {
   std::fprintf(
       stderr,
-      "%s\nusage: glnet_native_test [--device cpu|reference] [--op NAME] [--threads N] [--bench] [--json]\n",
+      "%s\nusage: glnet_native_test [--device cpu|reference|emulator|all]\n"
+      "         [--schedule forward|reverse|random:SEED] [--op NAME] [--threads N] [--bench] [--json]\n",
       wrong);
   std::exit(2);
 }
@@ -36,6 +44,8 @@ Options parse(int argc, char** argv) {
     const auto value = [&] { return i + 1 < argc ? argv[++i] : (usage("an option lacks its value"), ""); };
     if (!std::strcmp(argv[i], "--device")) {
       options.device = value();
+    } else if (!std::strcmp(argv[i], "--schedule")) {
+      options.schedule = value();
     } else if (!std::strcmp(argv[i], "--op")) {
       options.op = value();
     } else if (!std::strcmp(argv[i], "--threads")) {
@@ -54,15 +64,48 @@ Options parse(int argc, char** argv) {
 const Backend& backend_of(const std::string& name) {
   if (name == "cpu") return cpu_backend();
   if (name == "reference") return reference_backend();
-  usage(("no device '" + name + "'").c_str());
+#ifdef GLNET_EMULATOR
+  if (name == "emulator") return emulator_backend();
+#endif
+  usage(("no device '" + name + "' in this build").c_str());
+}
+
+/// Sets the order in which the emulator runs threads.
+void set_schedule([[maybe_unused]] const std::string& text) {
+#ifdef GLNET_EMULATOR
+  using Order = emulator::Schedule::Order;
+  char* end = nullptr;
+  if (text == "forward") return emulator::set_schedule({Order::forward});
+  if (text == "reverse") return emulator::set_schedule({Order::reverse});
+  if (text.starts_with("random:") && text.size() > 7) {
+    const uint64_t seed = std::strtoull(text.c_str() + 7, &end, 10);
+    if (!*end) return emulator::set_schedule({Order::random, seed});
+  }
+  usage(("no schedule '" + text + "'").c_str());
+#endif
+}
+
+/// Whether cases of this name can run there: those of no op (the core's) can anywhere.
+bool provides(const Backend& backend, const std::string& op) {
+#define GLNET_FIND(Type, member) \
+  if (op == Type::kName) return backend.member.run;
+  GLNET_OPS(GLNET_FIND)
+#undef GLNET_FIND
+  return true;
+}
+
+bool is_op(const std::string& name) {
+  return !provides(Backend{}, name);
 }
 
 int bench(const Suite& suite, const Options& options) {
+  set_schedule(options.schedule);
   Device device(backend_of(options.device), options.threads, 0);
   if (options.json) std::printf("[");
   const char* separator = "";
   for (const Case& c : suite.cases()) {
     if (!c.benchmark || (!options.op.empty() && c.op != options.op)) continue;
+    if (!provides(device.backend(), c.op)) continue;
     const auto once = c.time(device, 1);
     const int repeats = std::max(3, static_cast<int>(0.5 / once.seconds));
     const auto cost = c.time(device, std::min(repeats, 1000));
@@ -83,17 +126,22 @@ int bench(const Suite& suite, const Options& options) {
   return 0;
 }
 
-int run(const Suite& suite, const Options& options) {
+struct Row {
+  int passed = 0, failed = 0, skipped = 0;
+  double worst = 0;
+};
+
+/// Runs the cases on one device, prints a row for each op, and adds them up in `sum`.
+void run(const Suite& suite, const Options& options, bool ops_only, Row& sum) {
   Device device(backend_of(options.device), options.threads, 0, true);
-  struct Row {
-    int passed = 0, failed = 0;
-    double worst = 0;
-  };
   std::map<std::string, Row> rows;
-  int passed = 0, failed = 0;
   for (const Case& c : suite.cases()) {
-    if (c.benchmark || (!options.op.empty() && c.op != options.op)) continue;
+    if (c.benchmark || (!options.op.empty() && c.op != options.op) || (ops_only && !is_op(c.op))) continue;
     Row& row = rows[c.op];
+    if (!provides(device.backend(), c.op)) {
+      ++row.skipped;
+      continue;
+    }
     std::string wrong;
     try {
       wrong = c.run(device, row.worst);
@@ -102,15 +150,38 @@ int run(const Suite& suite, const Options& options) {
       wrong = error.what();
     }
     ++(wrong.empty() ? row.passed : row.failed);
-    ++(wrong.empty() ? passed : failed);
     if (!wrong.empty()) std::printf("FAILED %s: %s: %s\n", c.op.c_str(), c.name.c_str(), wrong.c_str());
   }
   for (const auto& [op, row] : rows) {
-    std::printf("%-16s %3d passed, %d failed, worst float32 error %.1e\n", op.c_str(), row.passed, row.failed,
-                row.worst);
+    if (row.skipped) {
+      std::printf("%-16s %3d skipped: the device '%s' has no such kernel\n", op.c_str(), row.skipped,
+                  options.device.c_str());
+    } else {
+      std::printf("%-16s %3d passed, %d failed, worst float32 error %.1e\n", op.c_str(), row.passed,
+                  row.failed, row.worst);
+    }
+    sum.passed += row.passed, sum.failed += row.failed, sum.skipped += row.skipped;
   }
-  std::printf("%d passed, %d failed\n", passed, failed);
-  return failed || !passed ? 1 : 0;
+}
+
+int run(const Suite& suite, Options options) {
+  Row sum;
+  if (options.device == "all") {
+    options.device = "cpu";
+    run(suite, options, false, sum);
+    options.device = "emulator";
+    for (const char* schedule : {"forward", "reverse", "random:1"}) {
+      std::printf("-- emulator, %s\n", schedule);
+      set_schedule(schedule);
+      run(suite, options, true, sum);
+    }
+  } else {
+    set_schedule(options.schedule);
+    run(suite, options, false, sum);
+  }
+  if (sum.skipped) std::printf("%d skipped\n", sum.skipped);
+  std::printf("%d passed, %d failed\n", sum.passed, sum.failed);
+  return sum.failed || !sum.passed ? 1 : 0;
 }
 
 }  // namespace

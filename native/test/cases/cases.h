@@ -18,15 +18,21 @@
 #include "test/cases/softmax.h"
 #include "test/cases/stitch.h"
 #include "test/cases/triangle_resize.h"
+#ifdef GLNET_EMULATOR
+#include "test/cases/emulator.h"
+#endif
 
 namespace glnet::test {
 
-/// Adds the cases of every op, and of the core.
+/// Adds the cases of every op, of the core, and of the emulator where it is built.
 inline void all_cases(Suite& suite) {
 #define GLNET_CASES(Type, name) name##_cases(suite);
   GLNET_OPS(GLNET_CASES)
 #undef GLNET_CASES
   core_cases(suite);
+#ifdef GLNET_EMULATOR
+  emulator_cases(suite);
+#endif
 }
 
 }  // namespace glnet::test

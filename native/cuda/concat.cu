@@ -1,0 +1,44 @@
+// concat: joins maps along their channels.
+//
+// Threads: one launch for each input; a thread copies elements of it, channels fastest, so that a warp reads
+// one contiguous run and writes runs of the input's channels. Moves each element in and out once. Floor, for
+// two maps of 127x127x256 in float32, 66 MB: 20 us on an H100 (3.35 TB/s), 65 us on an RTX 4090 (1.01 TB/s).
+// Considered: one launch for all inputs, which saves a few microseconds a launch and has every thread look
+// for its input. aggregate_conv takes the inputs as they are, so that no large concatenation is ever built.
+#include "cuda/common.cuh"
+
+namespace glnet::cuda {
+namespace {
+
+/// x: [pixels, channels]; y: [pixels, all], of which the channels from `first` are written.
+template <class T>
+__global__ void concat_kernel(const T* x, T* y, int64_t n, int64_t channels, int64_t all, int64_t first) {
+  for (int64_t i = first_item(); i < n; i += item_step()) y[i / channels * all + first + i % channels] = x[i];
+}
+
+template <class T>
+void join(const Concat& op, const Context& context) {
+  int64_t first = 0;
+  for (const In& x : op.inputs) {
+    launch(concat_kernel<T>, blocks_for(x.size()), kThreads, 0, stream_of(context), x.as<const T>(),
+           op.y.as<T>(), x.size(), x.dim(3), op.y.dim(3), first);
+    first += x.dim(3);
+  }
+}
+
+}  // namespace
+
+void concat(const Concat& op, const Context& context) {
+  switch (size_of(op.y.dtype)) {
+    case 1:
+      return join<uint8_t>(op, context);
+    case 2:
+      return join<uint16_t>(op, context);
+    case 4:
+      return join<uint32_t>(op, context);
+    default:
+      fail(ErrorCode::invalid_argument, op.kName, ": CUDA does not compute in ", name_of(op.y.dtype));
+  }
+}
+
+}  // namespace glnet::cuda

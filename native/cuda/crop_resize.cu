@@ -1,0 +1,31 @@
+// crop_resize: global to local sharing. Each patch's crop of a map, resized bilinearly.
+//
+// Threads and data: see resample.cuh. Moves each output element out once; the crops, which are small and
+// overlap, come from memory once and then from the caches, four reads an output element. Floor, for 6 crops
+// of 26x26x256 to 127x127 in float32, 99 MB: 30 us on an H100 (3.35 TB/s), 98 us on an RTX 4090 (1.01 TB/s);
+// 4 multiply-adds an output element are a tenth of that.
+// Considered: crops in shared memory. 26x26 pixels fit for 64 channels at a time, but the L1 cache does the
+// same without a barrier.
+#include "cuda/resample.cuh"
+
+namespace glnet::cuda {
+namespace {
+
+Chain axis(const GridSource& s, size_t axis) {
+  return chain_of(CropResize::kName, axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
+}
+
+}  // namespace
+
+void prepare_crop_resize(const CropResize& op, Prepare& prepare) {
+  prepare.workspace(axis(op.source, 0).bytes() + axis(op.source, 1).bytes());
+}
+
+void crop_resize(const CropResize& op, const Context& context) {
+  const GridSource& s = op.source;
+  with_type(op.kName, s.x.dtype, [&](auto t) {
+    resample<decltype(t)>(context, s.x, op.y, axis(s, 0), axis(s, 1), s.tops, s.lefts);
+  });
+}
+
+}  // namespace glnet::cuda

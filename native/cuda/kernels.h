@@ -1,0 +1,40 @@
+// The CUDA version of the ops: what is launched, for the tables of the devices that run it.
+#pragma once
+
+#include "core/backend.h"
+
+// The ops that have a CUDA version.
+#define GLNET_CUDA_OPS(X)          \
+  X(Add, add)                      \
+  X(Argmax, argmax)                \
+  X(BatchNorm, batch_norm)         \
+  X(Cast, cast)                    \
+  X(Concat, concat)                \
+  X(CropResize, crop_resize)       \
+  X(DecodePatches, decode_patches) \
+  X(MaxPool, max_pool)             \
+  X(Relu, relu)                    \
+  X(Resize, resize)                \
+  X(Softmax, softmax)
+
+namespace glnet::cuda {
+
+#define GLNET_DECLARE(Type, name) void name(const Type& op, const Context& context);
+GLNET_CUDA_OPS(GLNET_DECLARE)
+#undef GLNET_DECLARE
+
+void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
+void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_resize(const Resize& op, Prepare& prepare);
+
+/// Puts the kernels into a backend's table; ops that have none keep nullptr.
+inline void fill(Backend& backend) {
+#define GLNET_ENTRY(Type, name) backend.name.run = name;
+  GLNET_CUDA_OPS(GLNET_ENTRY)
+#undef GLNET_ENTRY
+  backend.batch_norm.prepare = prepare_batch_norm;
+  backend.crop_resize.prepare = prepare_crop_resize;
+  backend.resize.prepare = prepare_resize;
+}
+
+}  // namespace glnet::cuda

@@ -1,0 +1,30 @@
+// CUDA's names for g++, from the emulator.
+#pragma once
+
+#include <cmath>
+
+#include "emulator/emulator.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+#define SHARED_ARRAY(Type, name, count)              \
+  static_assert(std::is_trivially_copyable_v<Type>); \
+  static const char name##_tag = 0;                  \
+  const ::glnet::emulator::Shared<Type> name(        \
+      ::glnet::emulator::detail::static_array(&name##_tag, sizeof(Type), count))
+#define DYNAMIC_SHARED(Type, name) \
+  const ::glnet::emulator::Shared<Type> name(::glnet::emulator::detail::dynamic_array(sizeof(Type)))
+
+namespace glnet::cuda {
+
+using namespace ::glnet::emulator;
+
+// So few that small tests take the loops over the grid, and over launches, more than once.
+constexpr int64_t kMostBlocks = 7;
+constexpr size_t kMostCorners = 2;
+
+}  // namespace glnet::cuda
