@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/error.h"
+#include "core/with_type.h"
 
 // Compiles a hot function for several instruction sets; the loader picks one. Not under sanitizers, whose
 // runtime is not up yet when the loader asks; nor where the loader (musl) or the compiler does not know how.
@@ -34,17 +33,10 @@ void parallel_for(int threads, int64_t n, Body&& body) {
   for (int64_t i = 0; i < n; ++i) body(i);
 }
 
-/// Calls `body(T{})` with the C++ type of a floating dtype that the CPU computes with.
+/// glnet::with_type for this device.
 template <class Body>
 void with_type(const char* op, DType dtype, Body&& body) {
-  switch (dtype) {
-    case DType::float32:
-      return body(float{});
-    case DType::bfloat16:
-      return body(bfloat16{});
-    default:
-      fail(ErrorCode::invalid_argument, op, ": the CPU does not compute in ", name_of(dtype));
-  }
+  glnet::with_type("the CPU", op, dtype, body);
 }
 
 }  // namespace glnet::cpu

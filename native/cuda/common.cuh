@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "core/backend.h"
+#include "core/with_type.h"
 #include "cuda/kernels.h"
 
 namespace glnet::cuda {
@@ -42,17 +43,10 @@ __device__ __forceinline__ int64_t item_step() {
   return static_cast<int64_t>(gridDim.x) * blockDim.x;
 }
 
-/// Calls `body(T{})` with the C++ type of a floating dtype that the kernels compute with.
+/// glnet::with_type for this device.
 template <class Body>
 void with_type(const char* op, DType dtype, Body&& body) {
-  switch (dtype) {
-    case DType::float32:
-      return body(float{});
-    case DType::bfloat16:
-      return body(bfloat16{});
-    default:
-      fail(ErrorCode::invalid_argument, op, ": CUDA does not compute in ", name_of(dtype));
-  }
+  glnet::with_type("CUDA", op, dtype, body);
 }
 
 }  // namespace glnet::cuda

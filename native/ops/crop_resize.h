@@ -1,4 +1,5 @@
-// crop_resize: global to local sharing (paper, section 3.3). Each patch's crop of a map, resized bilinearly.
+// crop_resize: global to local sharing (the paper's deep feature map sharing). Each patch's crop of a map,
+// resized bilinearly.
 #pragma once
 
 #include "ops/grid_source.h"

@@ -1,6 +1,6 @@
-// merge_patches: local to global sharing (paper, section 3.3). Each patch's map is resized bilinearly and
-// added to a map of the whole image; with the last patches the sum is divided by the coverage. Not
-// differentiated: the merged maps are constants in training.
+// merge_patches: local to global sharing (the paper's deep feature map sharing). Each patch's map is resized
+// bilinearly and added to a map of the whole image; with the last patches the sum is divided by the coverage.
+// Not differentiated: the merged maps are constants in training.
 #pragma once
 
 #include "core/fields.h"

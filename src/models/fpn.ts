@@ -1,4 +1,4 @@
-/** GLNet's feature pyramid (paper, section 3.3): linear throughout, each stage may take a second map in. */
+/** GLNet's feature pyramid: linear throughout, each stage may take a second map in. */
 import { AggregateConv } from '../nn/layers';
 import type { Parameters } from '../nn/parameters';
 import { concat } from '../tensor/concat';

@@ -107,7 +107,7 @@ function coverage(starts: readonly number[], patch: number, length: number, mapL
   return resizeLine(counts, mapLength);
 }
 
-/** Collects the local branch's maps of all patches into maps of the whole image (paper, section 3.3). */
+/** Collects the local branch's maps of all patches into maps of the whole image (the paper's feature map sharing). */
 export class Merger {
   readonly #grid: PatchGrid;
   readonly #sums: BranchMaps;
