@@ -25,6 +25,17 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/// deviceCount(kind): how many devices of a kind there are. Throws if there are none, saying why.
+Napi::Value device_count(const Napi::CallbackInfo& info) {
+  try {
+    return Napi::Number::New(info.Env(), backend_of(info[0].ToString()).count());
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw to_js(info.Env(), std::current_exception());
+  }
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
@@ -37,6 +48,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       environment);
   exports.Set("Device", DeviceObject::define(env));
   exports.Set("describeOps", Napi::Function::New(env, describe_ops, "describeOps"));
+  exports.Set("deviceCount", Napi::Function::New(env, device_count, "deviceCount"));
   exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   return exports;
 }

@@ -1,8 +1,9 @@
 #include "addon/device_object.h"
 
 #include <atomic>
-#include <cstring>
 #include <utility>
+
+#include "core/library.h"
 
 namespace glnet::addon {
 namespace {
@@ -57,6 +58,13 @@ DType read_dtype(Napi::Value value) {
 
 }  // namespace
 
+const Backend& backend_of(const std::string& kind) {
+  if (kind == "cpu") return cpu_backend();
+  if (kind == "reference") return reference_backend();
+  check(kind == "cuda" || kind == "emulator", "there is no device '", kind, "'");
+  return load_backend(kind);
+}
+
 Napi::Error to_js(Napi::Env env, std::exception_ptr error) {
   try {
     std::rethrow_exception(std::move(error));
@@ -92,6 +100,7 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::trim>("trim"),
                          InstanceMethod<&DeviceObject::reset_peak>("resetPeak"),
                          InstanceMethod<&DeviceObject::close_js>("close"),
+                         InstanceMethod<&DeviceObject::describe_js>("description"),
                      });
 }
 
@@ -101,17 +110,14 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info)
     check(info.Length() > 0 && info[0].IsObject(), "Device: options must be an object");
     const auto options = info[0].As<Napi::Object>();
     const std::string kind = options.Get("kind").ToString();
-    const Backend* backend = nullptr;
-    if (kind == "cpu") backend = &cpu_backend();
-    if (kind == "reference") backend = &reference_backend();
-    if (!backend)
-      fail(ErrorCode::native, "there is no device '", kind, "'; this build has cpu and reference");
     const auto number = [&](const char* name) {
       const Napi::Value value = options.Get(name);
       return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0.0;
     };
-    device_ = std::make_unique<Device>(*backend, static_cast<int>(number("threads")),
-                                       static_cast<size_t>(number("memoryLimit")));
+    device_ = std::make_unique<Device>(
+        backend_of(kind), Device::Options{.index = static_cast<int>(number("index")),
+                                          .threads = static_cast<int>(number("threads")),
+                                          .memory_limit = static_cast<size_t>(number("memoryLimit"))});
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {
@@ -246,10 +252,9 @@ Napi::Value DeviceObject::upload(const Napi::CallbackInfo& info) {
     tensor = device_->allocate(shape, dtype, "upload");
     const auto* source = static_cast<const std::byte*>(data.ArrayBuffer().Data()) + data.ByteOffset();
     const uint64_t pending = expect(data, false);
-    device_->stream().always([this, pending, source, target = tensor.storage->data(), bytes] {
-      std::memcpy(target, source, bytes);
-      notify(pending, nullptr);
-    });
+    device_->upload(tensor.view(), source);
+    // JavaScript's data may go when it was read, though it may not have arrived yet.
+    device_->stream().always([this, pending] { notify(pending, nullptr); });
     return describe(std::move(tensor));
   });
 }
@@ -257,8 +262,7 @@ Napi::Value DeviceObject::upload(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::zeros(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     Tensor tensor = device_->allocate(read_shape(info[0]), read_dtype(info[1]), "zeros");
-    const View view = tensor.view();
-    device_->stream().enqueue([view] { std::memset(view.data, 0, view.bytes()); });
+    device_->clear(tensor.view());
     return describe(std::move(tensor));
   });
 }
@@ -273,7 +277,7 @@ Napi::Value DeviceObject::download(const Napi::CallbackInfo& info) {
     auto* data = static_cast<std::byte*>(target.ArrayBuffer().Data()) + target.ByteOffset();
     const uint64_t pending = expect(target, true);
     const Napi::Value promise = promise_of(pending);
-    device_->stream().enqueue([view, data] { std::memcpy(data, view.data, view.bytes()); });
+    device_->download(data, view);
     device_->stream().observe(
         [this, pending](std::exception_ptr error) { notify(pending, std::move(error)); });
     return promise;
@@ -305,6 +309,7 @@ Napi::Value DeviceObject::memory(const Napi::CallbackInfo& info) {
     result.Set("peak", static_cast<double>(counters.peak));
     result.Set("reserved", static_cast<double>(counters.reserved));
     result.Set("limit", static_cast<double>(counters.limit));
+    result.Set("staging", static_cast<double>(device_->engine().staging_bytes()));
     result.Set("tensors", static_cast<double>(tensors_.size()));
     return result;
   });
@@ -321,6 +326,12 @@ Napi::Value DeviceObject::reset_peak(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     device_->pool().reset_peak();
     return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::describe_js(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    return Napi::String::New(info.Env(), device_->engine().description());
   });
 }
 

@@ -20,6 +20,9 @@ struct Environment {
   std::set<DeviceObject*> devices;
 };
 
+/// The backend of a kind of device, loaded if it lives in a library of its own. Throws if it is not there.
+const Backend& backend_of(const std::string& kind);
+
 /// A C++ error as a JavaScript one with `code`.
 Napi::Error to_js(Napi::Env env, std::exception_ptr error);
 
@@ -27,7 +30,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
  public:
   static Napi::Function define(Napi::Env env);
 
-  /// new Device({ kind, threads, memoryLimit })
+  /// new Device({ kind, index, threads, memoryLimit })
   explicit DeviceObject(const Napi::CallbackInfo& info);
   ~DeviceObject() override;
 
@@ -61,6 +64,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   Napi::Value trim(const Napi::CallbackInfo& info);
   Napi::Value reset_peak(const Napi::CallbackInfo& info);
   Napi::Value close_js(const Napi::CallbackInfo& info);
+  Napi::Value describe_js(const Napi::CallbackInfo& info);
 
   template <class Body>
   Napi::Value guarded(const Napi::CallbackInfo& info, Body&& body);

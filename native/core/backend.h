@@ -2,10 +2,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "core/pool.h"
+#include "core/engine.h"
 #include "ops/ops.h"
 
 namespace glnet {
@@ -14,7 +15,7 @@ namespace glnet {
 struct Context {
   int threads = 1;
   void* workspace = nullptr;
-  void* stream = nullptr;           ///< of the device, where kernels are queued on one of its own
+  void* stream = nullptr;           ///< the engine's queue, where it has one
   std::vector<const void*> packed;  ///< in the order in which `Prepare::pack` was called
 };
 
@@ -25,7 +26,7 @@ class Prepare {
   virtual int threads() const = 0;
   /// Scratch memory for the kernel, valid while it runs.
   virtual void workspace(size_t bytes) = 0;
-  /// A copy of `weight` in another layout, made by `convert(source, destination)` on the stream at first use
+  /// A copy of `weight` in another layout, made by `convert(source, destination)` on the host's stream at first use
   /// and kept with the weight under `layout`, a name that says all on which the copy depends.
   virtual void pack(const View& weight, const std::string& layout, size_t bytes,
                     std::function<void(const void*, void*)> convert) = 0;
@@ -39,7 +40,10 @@ struct Kernel {
 
 struct Backend {
   const char* name = "";
-  MemorySource memory;
+  /// Throws ErrorCode::native with what can be done about it if there is no such device.
+  std::shared_ptr<Engine> (*open)(const EngineOptions& options) = nullptr;
+  /// How many devices there are of this kind; throws as `open`.
+  int (*count)() = nullptr;
 #define GLNET_MEMBER(Type, member) Kernel<Type> member;
   GLNET_OPS(GLNET_MEMBER)
 #undef GLNET_MEMBER
@@ -60,7 +64,5 @@ GLNET_OPS(GLNET_ROW)
 const Backend& reference_backend();
 /// oneDNN and own vectorised code.
 const Backend& cpu_backend();
-/// The CUDA kernels, run on the CPU by the emulator: for tests. Linked with glnet_emulator only.
-const Backend& emulator_backend();
 
 }  // namespace glnet

@@ -1,7 +1,5 @@
 #include "core/device.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <thread>
 
@@ -14,12 +12,26 @@ int thread_count(int asked) {
 
 }  // namespace
 
-Device::Device(const Backend& backend, int threads, size_t memory_limit, bool guarded)
+Device::Device(const Backend& backend, const Options& options)
     : backend_(backend),
-      threads_(thread_count(threads)),
-      stream_([n = threads_] { omp_set_num_threads(n); }),
-      pool_(std::make_shared<Pool>(backend.memory, [this] { stream_.drain(); }, guarded)) {
-  pool_->set_limit(memory_limit);
+      threads_(thread_count(options.threads)),
+      engine_(backend.open({options.index, threads_})),
+      stream_(engine_),
+      pool_(std::make_shared<Pool>(engine_, [this] { stream_.drain(); }, options.guarded)) {
+  pool_->set_limit(options.memory_limit);
+}
+
+void Device::upload(const View& to, const void* from) {
+  // Even after an error: whoever waits to reuse `from` is told by what follows.
+  stream_.always([this, to = to.data, from, bytes = to.bytes()] { engine_->upload(to, from, bytes); });
+}
+
+void Device::download(void* to, const View& from) {
+  stream_.enqueue([this, to, from = from.data, bytes = from.bytes()] { engine_->download(to, from, bytes); });
+}
+
+void Device::clear(const View& view) {
+  stream_.enqueue([this, to = view.data, bytes = view.bytes()] { engine_->fill(to, 0, bytes); });
 }
 
 Tensor Device::allocate(const Shape& shape, DType dtype, const char* purpose) {

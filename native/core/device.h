@@ -11,17 +11,31 @@ namespace glnet {
 
 class Device {
  public:
-  /// `threads` of 0 means one for each core; `guarded` see Pool.
-  Device(const Backend& backend, int threads, size_t memory_limit, bool guarded = false);
+  struct Options {
+    int index = 0;            ///< which of the backend's devices
+    int threads = 0;          ///< that compute on the host; 0 means one for each core
+    size_t memory_limit = 0;  ///< of the pool, in bytes; 0 means none
+    bool guarded = false;     ///< see Pool
+  };
+  /// Throws if the backend has no such device.
+  Device(const Backend& backend, const Options& options);
   /// Stops the stream first: nothing may run when the pool goes.
   ~Device() { stream_.stop(); }
 
   const Backend& backend() const { return backend_; }
   int threads() const { return threads_; }
+  Engine& engine() { return *engine_; }
   Pool& pool() { return *pool_; }
   Stream& stream() { return stream_; }
 
   Tensor allocate(const Shape& shape, DType dtype, const char* purpose);
+
+  /// Queues a copy to a tensor; `from` must stay until the stream has passed it.
+  void upload(const View& to, const void* from);
+  /// Queues a copy from a tensor; it has arrived when the stream has passed it.
+  void download(void* to, const View& from);
+  /// Queues the zeroing of a tensor.
+  void clear(const View& view);
 
   /// Checks the op, allocates its outputs and queues its kernel. The tensors may be dropped right after.
   template <class Op>
@@ -32,6 +46,7 @@ class Device {
 
   const Backend& backend_;
   int threads_;
+  std::shared_ptr<Engine> engine_;
   Stream stream_;
   std::shared_ptr<Pool> pool_;
 };
@@ -40,6 +55,7 @@ class Device::Preparation final : public Prepare {
  public:
   Preparation(Device& device, const char* op) : device_(device), op_(op) {
     context.threads = device.threads_;
+    context.stream = device.engine_->queue();
   }
 
   int threads() const override { return device_.threads_; }

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <sstream>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -30,13 +30,13 @@ double mebibytes(size_t n) {
 
 }  // namespace
 
-Pool::Pool(MemorySource source, std::function<void()> drain, bool guarded)
-    : source_(source), drain_(std::move(drain)), guarded_(guarded) {}
+Pool::Pool(std::shared_ptr<Engine> engine, std::function<void()> drain, bool guarded)
+    : engine_(std::move(engine)), drain_(std::move(drain)), guarded_(guarded) {}
 
 Pool::~Pool() {
   for (auto& [data, segment] : segments_) {
     for (Block* b = segment->first; b;) delete std::exchange(b, b->next);
-    source_.release(data, segment->bytes);
+    engine_->release(data, segment->bytes);
   }
 }
 
@@ -53,9 +53,9 @@ void* Pool::take(size_t bytes, const char* purpose) {
   peak_ = std::max(peak_, active_);
   std::byte* data = block->data;
   if (guarded_) {
-    std::memset(data, kCanary, block->bytes);
+    engine_->fill(data, kCanary, block->bytes);
     data += kGuard;
-    std::memset(data, 0xFF, asked);  // NaN in every floating format
+    engine_->fill(data, 0xFF, asked);  // NaN in every floating format
   }
   used_.emplace(data, block);
   return data;
@@ -68,16 +68,8 @@ void Pool::give(void* data) {
   used_.erase(entry);
   if (guarded_) {
     drain_();
-    for (size_t i = 0; i < block->bytes; ++i) {
-      if (i == kGuard) i += block->asked;
-      if (i < block->bytes && static_cast<unsigned char>(block->data[i]) != kCanary) {
-        std::fprintf(
-            stderr, "glnet: a kernel wrote %ld bytes %s its block of %zu bytes\n",
-            i < kGuard ? static_cast<long>(kGuard - i) : static_cast<long>(i - kGuard - block->asked + 1),
-            i < kGuard ? "before" : "past", block->asked);
-        std::abort();
-      }
-    }
+    check_guard(*block, true);
+    check_guard(*block, false);
   }
   active_ -= block->bytes;
   block->in_use = false;
@@ -85,6 +77,18 @@ void Pool::give(void* data) {
   if (block->previous && !block->previous->in_use) block = merge_with_next(block->previous);
   free_.insert(block);
   if (guarded_) trim();
+}
+
+void Pool::check_guard(const Block& block, bool before) const {
+  const size_t first = before ? 0 : kGuard + block.asked;
+  std::vector<unsigned char> guard(before ? kGuard : block.bytes - first);
+  engine_->download(guard.data(), block.data + first, guard.size());
+  for (size_t i = 0; i < guard.size(); ++i) {
+    if (guard[i] == kCanary) continue;
+    std::fprintf(stderr, "glnet: a kernel wrote %zu bytes %s its block of %zu bytes\n",
+                 before ? kGuard - i : i + 1, before ? "before" : "past", block.asked);
+    std::abort();
+  }
 }
 
 Pool::Block* Pool::find(size_t bytes) {
@@ -99,10 +103,10 @@ Pool::Block* Pool::grow(size_t bytes, const char* purpose) {
   if (!fits(wanted)) trim();
   // Near the limit, a segment of just the size asked for may still fit.
   const size_t size = fits(wanted) ? wanted : bytes;
-  void* data = fits(size) ? source_.allocate(size) : nullptr;
+  void* data = fits(size) ? engine_->allocate(size) : nullptr;
   if (!data && fits(size)) {
     trim();
-    data = source_.allocate(size);
+    data = engine_->allocate(size);
   }
   if (!data) {
     std::ostringstream text;
@@ -113,7 +117,7 @@ Pool::Block* Pool::grow(size_t bytes, const char* purpose) {
       text << ", and the limit is " << mebibytes(limit_)
            << " MiB. Raise the memory limit, or lower the batch size";
     } else {
-      text << ", and the system has no more memory. Lower the batch size";
+      text << ", and the device has no more memory. Lower the batch size";
     }
     throw Error(ErrorCode::out_of_memory, text.str());
   }
@@ -163,7 +167,7 @@ void Pool::trim() {
     free_.erase(first);
     delete first;
     held_ -= segment.bytes;
-    source_.release(segment.data, segment.bytes);
+    engine_->release(segment.data, segment.bytes);
     it = segments_.erase(it);
   }
 }

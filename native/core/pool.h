@@ -11,13 +11,10 @@
 #include <memory>
 #include <set>
 
+#include "core/engine.h"
+
 namespace glnet {
 
-/// Where a pool gets its segments from. `release` is only called when no queued work can touch the memory.
-struct MemorySource {
-  void* (*allocate)(size_t bytes) = nullptr;  ///< nullptr when there is none left
-  void (*release)(void* data, size_t bytes) = nullptr;
-};
 
 struct PoolCounters {
   size_t active = 0;    ///< bytes in blocks that are in use
@@ -33,7 +30,7 @@ class Pool {
   /// `drain` waits until all queued work has run; it is called before memory goes back to the system.
   /// A guarded pool surrounds each block with canaries, fills it with NaN, and never reuses a segment: for
   /// tests.
-  Pool(MemorySource source, std::function<void()> drain, bool guarded = false);
+  Pool(std::shared_ptr<Engine> engine, std::function<void()> drain, bool guarded = false);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -73,13 +70,15 @@ class Pool {
     }
   };
 
+  /// Ends the program if the canaries on one side of the block are gone.
+  void check_guard(const Block& block, bool before) const;
   Block* find(size_t bytes);
   Block* grow(size_t bytes, const char* purpose);
   void split(Block* block, size_t bytes);
   Block* merge_with_next(Block* block);
   size_t largest_free() const;
 
-  MemorySource source_;
+  std::shared_ptr<Engine> engine_;
   std::function<void()> drain_;
   bool guarded_;
   std::set<Block*, BySize> free_;

@@ -4,7 +4,7 @@
 
 namespace glnet {
 
-Stream::Stream(std::function<void()> start) : start_(std::move(start)), thread_([this] { loop(); }) {}
+Stream::Stream(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), thread_([this] { loop(); }) {}
 
 Stream::~Stream() {
   stop();
@@ -31,6 +31,9 @@ void Stream::observe(std::function<void(std::exception_ptr)> callback) {
 }
 
 void Stream::drain() {
+  always([this] {
+    if (const auto mark = engine_->mark()) mark->wait();
+  });
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [this] { return (queue_.empty() && !busy_) || stopping_; });
 }
@@ -41,34 +44,90 @@ void Stream::stop() {
     stopping_ = true;
   }
   wake_.notify_one();
+  marked_.notify_one();
   idle_.notify_all();
   if (thread_.joinable()) thread_.join();
+  if (waiter_.joinable()) waiter_.join();
   queue_.clear();
+  waiting_.clear();
+}
+
+void Stream::fail_with(std::exception_ptr error) {
+  const std::lock_guard lock(mutex_);
+  if (!error_) error_ = std::move(error);
+}
+
+std::exception_ptr Stream::error() {
+  const std::lock_guard lock(mutex_);
+  return error_;
 }
 
 void Stream::loop() {
-  if (start_) start_();
+  const auto attempt = [this](const auto& run) {
+    try {
+      run();
+    } catch (...) {
+      fail_with(std::current_exception());
+    }
+  };
+  attempt([this] { engine_->start(); });
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-    if (stopping_) return;
+    if (stopping_) break;
     Task task = std::move(queue_.front());
     queue_.pop_front();
     busy_ = true;
+    const bool failed = error_ != nullptr;
     lock.unlock();
     if (task.report) {
-      task.report(error_);
-    } else if (!error_ || task.always) {
-      try {
-        task.run();
-      } catch (...) {
-        error_ = std::current_exception();
+      std::unique_ptr<Mark> mark;
+      if (!failed) attempt([&] { mark = engine_->mark(); });
+      if (mark) {
+        const std::lock_guard relock(mutex_);
+        waiting_.push_back({std::move(mark), std::move(task.report)});
+        if (!waiter_.joinable()) waiter_ = std::thread([this] { wait_for_marks(); });
+        marked_.notify_one();
+      } else {
+        // Those that wait for marks come first: callbacks keep their order.
+        std::unique_lock relock(mutex_);
+        idle_.wait(relock, [this] { return waiting_.empty() || stopping_; });
+        relock.unlock();
+        task.report(error());
       }
+    } else if (!failed || task.always) {
+      attempt(task.run);
     }
     task = {};
     lock.lock();
     busy_ = false;
     if (queue_.empty()) idle_.notify_all();
+  }
+  lock.unlock();
+  // What the engine still does touches memory that will go.
+  attempt([this] {
+    if (const auto mark = engine_->mark()) mark->wait();
+  });
+}
+
+void Stream::wait_for_marks() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    marked_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    if (stopping_) return;
+    // Stays in the list until it was reported, so that others see that something waits.
+    Waiting& next = waiting_.front();
+    lock.unlock();
+    try {
+      next.mark->wait();
+    } catch (...) {
+      fail_with(std::current_exception());
+    }
+    next.report(error());
+    lock.lock();
+    if (stopping_) return;
+    waiting_.pop_front();
+    if (waiting_.empty()) idle_.notify_all();
   }
 }
 

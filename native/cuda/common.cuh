@@ -26,6 +26,9 @@ namespace glnet::cuda {
 
 constexpr int kThreads = 256;
 
+/// Throws what a call of CUDA's runtime returned, if that is an error.
+void check_cuda(cudaError_t status, const char* what);
+
 inline cudaStream_t stream_of(const Context& context) {
   return static_cast<cudaStream_t>(context.stream);
 }

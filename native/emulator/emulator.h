@@ -23,6 +23,7 @@
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <source_location>
 #include <tuple>
 #include <type_traits>
@@ -39,7 +40,8 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-using cudaStream_t = void*;
+struct Stream;
+using cudaStream_t = Stream*;
 
 inline constinit thread_local uint3 threadIdx;
 inline constinit thread_local uint3 blockIdx;
@@ -82,6 +84,8 @@ namespace detail {
 void run_grid(const void* kernel, const LaunchGrid& grid, dim3 block, size_t shared_bytes,
               void (*call)(void*), void* self);
 void allow_shared(const void* kernel, size_t bytes);
+/// Queues a kernel on a stream, see runtime.h; runs it at once if there is none.
+void submit(cudaStream_t stream, std::function<void()> kernel);
 
 enum class Collective : uint8_t { none, shuffle, ballot, any, all, syncwarp };
 /// Waits for the lanes of `mask`; `source` is the lane whose value the caller asks for. Returns that value,
@@ -164,18 +168,21 @@ class Shared {
   detail::Array array_;
 };
 
-/// Runs the kernel to its end. Throws ErrorCode::native if the launch or the kernel is wrong.
+/// Queues the kernel on a stream. Without one, runs it to its end, and throws ErrorCode::native if the launch or
+/// the kernel is wrong.
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t shared_bytes, cudaStream_t,
+void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             Arguments&&... arguments) {
   static_assert((std::is_trivially_copyable_v<Parameters> && ...),
                 "kernels take what can be copied as bytes");
   static_assert((sizeof(Parameters) + ... + 0) <= Limits::kParameterBytes, "a kernel's parameters: 4 KB");
   const std::tuple<Parameters...> values{static_cast<Parameters>(arguments)...};
-  auto call = [&] { std::apply(kernel, values); };
-  detail::run_grid(
-      reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
-      [](void* self) { (*static_cast<decltype(call)*>(self))(); }, &call);
+  detail::submit(stream, [=] {
+    auto call = [&] { std::apply(kernel, values); };
+    detail::run_grid(
+        reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+        [](void* self) { (*static_cast<decltype(call)*>(self))(); }, &call);
+  });
 }
 
 /// Lets a kernel have more than 48 KB of dynamic shared memory.

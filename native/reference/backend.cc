@@ -1,7 +1,5 @@
 #include "core/backend.h"
 
-#include <cstdlib>
-
 #include "reference/kernels.h"
 
 namespace glnet {
@@ -9,8 +7,8 @@ namespace glnet {
 const Backend& reference_backend() {
   static const Backend backend = {
       .name = "reference",
-      .memory = {[](size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); },
-                 [](void* data, size_t) { std::free(data); }},
+      .open = open_host,
+      .count = [] { return 1; },
 #define GLNET_ENTRY(Type, name) .name = {reference::name, nullptr},
       GLNET_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY

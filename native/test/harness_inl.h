@@ -61,7 +61,7 @@ void upload(Op& op, Device& device, std::vector<Tensor>& held) {
   for_each_view(op, [&](const char* name, auto& view) {
     if (is_output<decltype(view)> || !view.data) return;
     held.push_back(device.allocate(view.shape, view.dtype, name));
-    std::memcpy(held.back().storage->data(), view.data, view.bytes());
+    device.upload(held.back().view(), view.data);
     static_cast<View&>(view) = held.back().view();
   });
 }
@@ -71,15 +71,15 @@ std::vector<Output> run_device(Op op, Builder& memory, Device& device) {
   std::vector<Tensor> held;
   upload(op, device, held);
   const std::vector<Tensor> made = device.submit(op);
-  wait(device);
   std::vector<Output> outputs;
   size_t next = 0;
   for_each_view(op, [&](const char* name, auto& view) {
     if (!is_result<decltype(view)>) return;
     const View on_device = is_output<decltype(view)> ? made[next++].view() : static_cast<const View&>(view);
     outputs.push_back({name, memory.allocate(on_device.shape, on_device.dtype)});
-    std::memcpy(outputs.back().view.data, on_device.data, on_device.bytes());
+    device.download(outputs.back().view.data, on_device);
   });
+  wait(device);
   return outputs;
 }
 

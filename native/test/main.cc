@@ -10,9 +10,12 @@
 #include <cstring>
 #include <map>
 
+#include "core/library.h"
 #include "test/cases/cases.h"
 #ifdef GLNET_EMULATOR
-#include "emulator/emulator.h"
+#include "emulator/runtime.h"
+
+extern "C" const glnet::Backend* glnet_backend(const char* wanted, const char** own);
 #endif
 
 namespace {
@@ -32,7 +35,7 @@ struct Options {
 [[noreturn]] void usage(const char* wrong) {
   std::fprintf(
       stderr,
-      "%s\nusage: glnet_native_test [--device cpu|reference|emulator|all]\n"
+      "%s\nusage: glnet_native_test [--device cpu|reference|emulator|cuda|all]\n"
       "         [--schedule forward|reverse|random:SEED] [--op NAME] [--threads N] [--bench] [--json]\n",
       wrong);
   std::exit(2);
@@ -65,9 +68,13 @@ const Backend& backend_of(const std::string& name) {
   if (name == "cpu") return cpu_backend();
   if (name == "reference") return reference_backend();
 #ifdef GLNET_EMULATOR
-  if (name == "emulator") return emulator_backend();
+  if (name == "emulator") {
+    const char* own = "";
+    return *glnet_backend(fingerprint().c_str(), &own);
+  }
 #endif
-  usage(("no device '" + name + "' in this build").c_str());
+  if (name == "cuda") return load_backend(name);
+  usage(("no device '" + name + "'").c_str());
 }
 
 /// Sets the order in which the emulator runs threads.
@@ -100,7 +107,7 @@ bool is_op(const std::string& name) {
 
 int bench(const Suite& suite, const Options& options) {
   set_schedule(options.schedule);
-  Device device(backend_of(options.device), options.threads, 0);
+  Device device(backend_of(options.device), {.threads = options.threads});
   if (options.json) std::printf("[");
   const char* separator = "";
   for (const Case& c : suite.cases()) {
@@ -133,7 +140,7 @@ struct Row {
 
 /// Runs the cases on one device, prints a row for each op, and adds them up in `sum`.
 void run(const Suite& suite, const Options& options, bool ops_only, Row& sum) {
-  Device device(backend_of(options.device), options.threads, 0, true);
+  Device device(backend_of(options.device), {.threads = options.threads, .guarded = true});
   std::map<std::string, Row> rows;
   for (const Case& c : suite.cases()) {
     if (c.benchmark || (!options.op.empty() && c.op != options.op) || (ops_only && !is_op(c.op))) continue;

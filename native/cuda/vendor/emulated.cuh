@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "emulator/emulator.h"
+#include "emulator/runtime.h"
 
 #define __global__
 #define __device__
@@ -26,5 +26,7 @@ using namespace ::glnet::emulator;
 // So few that small tests take the loops over the grid, and over launches, more than once.
 constexpr int64_t kMostBlocks = 7;
 constexpr size_t kMostCorners = 2;
+
+constexpr const char* kKind = "emulator";
 
 }  // namespace glnet::cuda

@@ -20,11 +20,9 @@ constexpr int64_t kMostBlocks = 4096;
 /// Patches of one launch, whose corners are parameters of the kernel: 2 of its 4 KB.
 constexpr size_t kMostCorners = 256;
 
-inline void check_cuda(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  fail(status == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::native, "CUDA: ", what,
-       ": ", cudaGetErrorName(status), ": ", cudaGetErrorString(status));
-}
+constexpr const char* kKind = "cuda";
+
+void check_cuda(cudaError_t status, const char* what);
 
 /// Queues a kernel on a stream.
 template <class... Parameters, class... Arguments>

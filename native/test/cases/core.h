@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <future>
 #include <stdexcept>
 #include <vector>
@@ -32,25 +33,46 @@ class Findings {
   std::ostringstream text_;
 };
 
-/// Memory from the heap that counts what goes in and out. One for all: a MemorySource is plain functions.
-struct CountingSource {
-  static inline size_t allocations = 0, releases = 0, held = 0, most = SIZE_MAX;
+/// Memory from the heap, counted.
+struct CountingEngine : Engine {
+  size_t allocations = 0, releases = 0, held = 0, most = SIZE_MAX;
 
-  static MemorySource source(size_t capacity = SIZE_MAX) {
-    allocations = releases = held = 0;
-    most = capacity;
-    return {[](size_t bytes) -> void* {
-              if (bytes > most - held) return nullptr;
-              ++allocations;
-              held += bytes;
-              return std::aligned_alloc(64, bytes);
-            },
-            [](void* data, size_t bytes) {
-              ++releases;
-              held -= bytes;
-              std::free(data);
-            }};
+  void* allocate(size_t bytes) override {
+    if (bytes > most - held) return nullptr;
+    ++allocations;
+    held += bytes;
+    return std::aligned_alloc(64, bytes);
   }
+  void release(void* data, size_t bytes) override {
+    ++releases;
+    held -= bytes;
+    std::free(data);
+  }
+  void fill(void* to, int byte, size_t bytes) override { std::memset(to, byte, bytes); }
+  void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  std::string description() const override { return "for tests"; }
+};
+
+/// Notes what the stream asks of it; with marks, work is done when `passed` says so.
+struct StreamEngine final : CountingEngine {
+  std::thread::id started;
+  bool marks = false;
+  std::deque<std::promise<void>> passed;  ///< of the marks, in their order
+
+  void start() override { started = std::this_thread::get_id(); }
+  std::unique_ptr<Mark> mark() override {
+    if (!marks) return nullptr;
+    struct Passed final : Mark {
+      std::future<void> future;
+      explicit Passed(std::future<void> f) : future(std::move(f)) {}
+      void wait() override { future.get(); }
+    };
+    return std::make_unique<Passed>(passed.at(given++).get_future());
+  }
+
+ private:
+  size_t given = 0;
 };
 
 constexpr size_t kMebibyte = size_t{1} << 20;
@@ -74,7 +96,8 @@ inline std::pair<std::string, bool> overrun(int64_t offset) {
   const pid_t child = fork();
   if (child == 0) {
     dup2(ends[1], STDERR_FILENO);
-    Pool pool(CountingSource::source(), [] {}, true);
+    const auto engine = std::make_shared<CountingEngine>();
+    Pool pool(engine, [] {}, true);
     auto* data = static_cast<unsigned char*>(pool.take(100, "test"));
     data[offset] ^= 1;
     pool.give(data);
@@ -93,7 +116,8 @@ inline std::pair<std::string, bool> overrun(int64_t offset) {
 inline void pool_cases(Suite& suite) {
   suite.direct("core", "pool: counters", [](Device&) {
     Findings wrong;
-    Pool pool(CountingSource::source(), [] {});
+    const auto engine = std::make_shared<CountingEngine>();
+    Pool pool(engine, [] {});
     void* a = pool.take(100, "test");
     void* b = pool.take(kMebibyte, "test");
     wrong.equal("active", pool.counters().active, kMebibyte + 128);
@@ -109,39 +133,43 @@ inline void pool_cases(Suite& suite) {
     wrong.equal("peak after its reset", pool.counters().peak, 0);
     pool.give(pool.take(1, "test"));
     wrong.equal("peak of a small block", pool.counters().peak, 64);
-    wrong.equal("allocations", CountingSource::allocations, 1);
+    wrong.equal("allocations", engine->allocations, 1);
     return wrong.text();
   });
   suite.direct("core", "pool: a block that was given back is taken again", [](Device&) {
     Findings wrong;
-    Pool pool(CountingSource::source(), [] {});
+    const auto engine = std::make_shared<CountingEngine>();
+    Pool pool(engine, [] {});
     void* keep = pool.take(kMebibyte, "test");
     void* a = pool.take(3 * kMebibyte, "test");
     void* wall = pool.take(64, "test");
     pool.give(a);
     wrong.holds("the best fit is the block just given back", pool.take(3 * kMebibyte - 100, "test") == a);
     void* large = pool.take(20 * kMebibyte, "test");
-    wrong.equal("allocations", CountingSource::allocations, 2);
+    wrong.equal("allocations", engine->allocations, 2);
     for (void* p : {keep, a, wall, large}) pool.give(p);
     return wrong.text();
   });
   suite.direct("core", "pool: neighbours become one block, in whatever order they come back", [](Device&) {
     Findings wrong;
     std::vector<int> order{0, 1, 2, 3};
+    const auto engine = std::make_shared<CountingEngine>();
     do {
-      Pool pool(CountingSource::source(), [] {});
+      engine->allocations = 0;
+      Pool pool(engine, [] {});
       void* blocks[4];
       for (void*& block : blocks) block = pool.take(2 * kMebibyte, "test");
       for (const int i : order) pool.give(blocks[i]);
       pool.give(pool.take(8 * kMebibyte, "test"));
-      wrong.equal("allocations", CountingSource::allocations, 1);
+      wrong.equal("allocations", engine->allocations, 1);
     } while (std::next_permutation(order.begin(), order.end()));
-    wrong.equal("bytes not released", CountingSource::held, 0);
+    wrong.equal("bytes not released", engine->held, 0);
     return wrong.text();
   });
   suite.direct("core", "pool: the limit", [](Device&) {
     Findings wrong;
-    Pool pool(CountingSource::source(), [] {});
+    const auto engine = std::make_shared<CountingEngine>();
+    Pool pool(engine, [] {});
     pool.set_limit(10 * kMebibyte);
     void* a = pool.take(kMebibyte, "test");
     wrong.equal(
@@ -152,21 +180,23 @@ inline void pool_cases(Suite& suite) {
     void* b = pool.take(7 * kMebibyte, "test");
     // 2 MiB are left: less than a usual segment.
     void* c = pool.take(2 * kMebibyte, "test");
-    wrong.equal("held", CountingSource::held, 10 * kMebibyte);
+    wrong.equal("held", engine->held, 10 * kMebibyte);
     for (void* p : {a, b, c}) pool.give(p);
     // What is cached makes room for a larger block.
     pool.give(pool.take(10 * kMebibyte, "test"));
     wrong.equal("reserved", pool.counters().reserved, 10 * kMebibyte);
     return wrong.text();
   });
-  suite.direct("core", "pool: the system's refusal", [](Device&) {
+  suite.direct("core", "pool: the device's refusal", [](Device&) {
     Findings wrong;
-    Pool pool(CountingSource::source(16 * kMebibyte), [] {});
+    const auto engine = std::make_shared<CountingEngine>();
+    engine->most = 16 * kMebibyte;
+    Pool pool(engine, [] {});
     void* a = pool.take(12 * kMebibyte, "test");
     const std::string message =
         message_of(ErrorCode::out_of_memory, [&] { pool.take(6 * kMebibyte, "resize"); });
     wrong.holds(message.c_str(), message.find("resize needs 6.0 MiB") == 0 &&
-                                     message.find("the system has no more memory") != std::string::npos);
+                                     message.find("the device has no more memory") != std::string::npos);
     pool.give(a);
     pool.give(pool.take(16 * kMebibyte, "test"));
     return wrong.text();
@@ -174,27 +204,29 @@ inline void pool_cases(Suite& suite) {
   suite.direct("core", "pool: trim", [](Device&) {
     Findings wrong;
     int drained = 0;
-    Pool pool(CountingSource::source(), [&] {
+    const auto engine = std::make_shared<CountingEngine>();
+    Pool pool(engine, [&] {
       ++drained;
-      if (CountingSource::releases) drained += 100;
+      if (engine->releases) drained += 100;
     });
     void* a = pool.take(9 * kMebibyte, "test");
     void* b = pool.take(9 * kMebibyte, "test");
     pool.trim();
-    wrong.equal("releases of what is in use", CountingSource::releases, 0);
+    wrong.equal("releases of what is in use", engine->releases, 0);
     pool.give(a);
     pool.trim();
     wrong.equal("drains, before the release", drained, 1);
-    wrong.equal("releases", CountingSource::releases, 1);
+    wrong.equal("releases", engine->releases, 1);
     wrong.equal("cached", pool.counters().cached, kMebibyte);
     pool.give(b);
     pool.trim();
-    wrong.equal("held", CountingSource::held, 0);
+    wrong.equal("held", engine->held, 0);
     return wrong.text();
   });
   suite.direct("core", "pool: memory that was not taken", [](Device&) {
     Findings wrong;
-    Pool pool(CountingSource::source(), [] {});
+    const auto engine = std::make_shared<CountingEngine>();
+    Pool pool(engine, [] {});
     void* a = pool.take(64, "test");
     pool.give(a);
     wrong.equal("message", message_of(ErrorCode::native, [&] { pool.give(a); }),
@@ -204,11 +236,12 @@ inline void pool_cases(Suite& suite) {
   suite.direct(
       "core", "pool: guarded blocks start as NaN, and a write outside ends the program", [](Device&) {
         Findings wrong;
-        Pool pool(CountingSource::source(), [] {}, true);
+        const auto engine = std::make_shared<CountingEngine>();
+        Pool pool(engine, [] {}, true);
         auto* data = static_cast<float*>(pool.take(100, "test"));
         for (int i = 0; i < 25; ++i) wrong.holds("a NaN", data[i] != data[i]);
         pool.give(data);
-        wrong.equal("held", CountingSource::held, 0);
+        wrong.equal("held", engine->held, 0);
         for (const int64_t inside : {0, 99}) {
           const auto [text, aborted] = overrun(inside);
           wrong.equal("output", text, "");
@@ -227,20 +260,20 @@ inline void pool_cases(Suite& suite) {
 inline void stream_cases(Suite& suite) {
   suite.direct("core", "stream: order", [](Device&) {
     Findings wrong;
-    std::thread::id started;
     std::vector<int> seen;
     bool same_thread = true;
-    Stream stream([&] { started = std::this_thread::get_id(); });
+    const auto engine = std::make_shared<StreamEngine>();
+    Stream stream(engine);
     for (int i = 0; i < 1000; ++i) {
       stream.enqueue([&, i] {
         seen.push_back(i);
-        same_thread &= std::this_thread::get_id() == started;
+        same_thread &= std::this_thread::get_id() == engine->started;
       });
     }
     stream.drain();
     wrong.equal("tasks", seen.size(), 1000);
     wrong.holds("in order", std::is_sorted(seen.begin(), seen.end()));
-    wrong.holds("on one thread", same_thread && started != std::this_thread::get_id());
+    wrong.holds("on one thread", same_thread && engine->started != std::this_thread::get_id());
     return wrong.text();
   });
   suite.direct("core", "stream: after an error", [](Device&) {
@@ -254,7 +287,7 @@ inline void stream_cases(Suite& suite) {
         seen.push_back(e.what());
       }
     };
-    Stream stream;
+    Stream stream(std::make_shared<StreamEngine>());
     stream.enqueue([&] { seen.push_back("ran"); });
     stream.enqueue([] { throw std::runtime_error("first"); });
     stream.enqueue([] { throw std::runtime_error("second"); });
@@ -273,7 +306,7 @@ inline void stream_cases(Suite& suite) {
   suite.direct("core", "stream: drain waits for what runs", [](Device&) {
     Findings wrong;
     std::atomic<bool> done = false;
-    Stream stream;
+    Stream stream(std::make_shared<StreamEngine>());
     stream.enqueue([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       done = true;
@@ -287,7 +320,7 @@ inline void stream_cases(Suite& suite) {
     Findings wrong;
     std::promise<void> begun, released;
     bool finished = false, dropped = true;
-    Stream stream;
+    Stream stream(std::make_shared<StreamEngine>());
     stream.enqueue([&] {
       begun.set_value();
       released.get_future().wait();
@@ -307,9 +340,69 @@ inline void stream_cases(Suite& suite) {
   });
 }
 
+inline void asynchronous_stream_cases(Suite& suite) {
+  suite.direct("core", "stream: reports come when the engine has passed, in order, and hold nothing up", [](Device&) {
+    Findings wrong;
+    const auto engine = std::make_shared<StreamEngine>();
+    engine->marks = true;
+    engine->passed.resize(3);  // the last for stop()
+    Stream stream(engine);
+    std::promise<int> ran;
+    std::vector<int> seen;
+    std::promise<void> first, second;
+    stream.observe([&](std::exception_ptr) {
+      seen.push_back(1);
+      first.set_value();
+    });
+    stream.observe([&](std::exception_ptr error) {
+      seen.push_back(error ? -2 : 2);
+      second.set_value();
+    });
+    stream.enqueue([&] { ran.set_value(3); });
+    wrong.equal("what is queued after runs", ran.get_future().get(), 3);
+    wrong.equal("reports before the engine has passed", seen.size(), 0);
+    engine->passed[1].set_value();
+    engine->passed[0].set_value();
+    first.get_future().wait();
+    second.get_future().wait();
+    wrong.holds("in order", seen == std::vector<int>{1, 2});
+    engine->passed[2].set_value();
+    return wrong.text();
+  });
+  suite.direct("core", "stream: the engine's error fails what follows", [](Device&) {
+    Findings wrong;
+    const auto engine = std::make_shared<StreamEngine>();
+    engine->marks = true;
+    engine->passed.resize(2);
+    Stream stream(engine);
+    std::promise<std::string> reports[2];
+    const auto report_to = [](std::promise<std::string>& to) {
+      return [&to](std::exception_ptr error) {
+        try {
+          if (error) std::rethrow_exception(error);
+          to.set_value("no error");
+        } catch (const std::exception& e) {
+          to.set_value(e.what());
+        }
+      };
+    };
+    stream.observe(report_to(reports[0]));
+    engine->passed[0].set_exception(std::make_exception_ptr(std::runtime_error("the device is lost")));
+    wrong.equal("report", reports[0].get_future().get(), "the device is lost");
+    bool skipped = true;
+    stream.enqueue([&] { skipped = false; });
+    stream.observe(report_to(reports[1]));
+    wrong.equal("report after it", reports[1].get_future().get(), "the device is lost");
+    wrong.holds("what follows is skipped", skipped);
+    engine->passed[1].set_value();
+    return wrong.text();
+  });
+}
+
 inline void core_cases(Suite& suite) {
   pool_cases(suite);
   stream_cases(suite);
+  asynchronous_stream_cases(suite);
 }
 
 }  // namespace glnet::test

@@ -1,0 +1,61 @@
+// How a device executes: where its memory comes from, how data gets there and back, and how far its work is.
+//
+// Work is queued from the thread of the device's Stream, in order. On the host it is done when its call
+// returns; an engine with a queue of its own only promises the order, and `mark` and `wait` tell when.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace glnet {
+
+/// A point in an engine's queue.
+class Mark {
+ public:
+  virtual ~Mark() = default;
+  /// Returns when everything queued before is done; throws what went wrong with it. On any thread.
+  virtual void wait() = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // On any thread; but what touches memory only while no queued work does.
+
+  /// Memory of the device, aligned to 64 bytes; nullptr if there is none left.
+  virtual void* allocate(size_t bytes) = 0;
+  /// Only called when no queued work can touch the memory.
+  virtual void release(void* data, size_t bytes) = 0;
+  virtual void fill(void* to, int byte, size_t bytes) = 0;
+  /// Returns when the data has arrived.
+  virtual void download(void* to, const void* from, size_t bytes) = 0;
+
+  /// What computes: a line for people.
+  virtual std::string description() const = 0;
+  /// Bytes of buffers through which data goes to the device and back, beside the pool; on each side.
+  virtual size_t staging_bytes() const { return 0; }
+
+  // On the stream's thread.
+
+  /// Called first.
+  virtual void start() {}
+  /// For Context::stream.
+  virtual void* queue() { return nullptr; }
+  /// What `from` points to may go when the call returns.
+  virtual void upload(void* to, const void* from, size_t bytes) = 0;
+  /// nullptr if everything queued so far is done.
+  virtual std::unique_ptr<Mark> mark() { return nullptr; }
+};
+
+/// Which of the devices of a kind, and what it may use.
+struct EngineOptions {
+  int index = 0;
+  int threads = 1;
+};
+
+/// The host: memory straight from the system, kernels that compute when called.
+std::shared_ptr<Engine> open_host(const EngineOptions& options);
+
+}  // namespace glnet

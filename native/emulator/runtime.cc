@@ -1,0 +1,354 @@
+#include "emulator/runtime.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace glnet::emulator {
+
+struct Event {
+  uint64_t recorded = 0;   ///< how often it was queued
+  uint64_t completed = 0;  ///< the latest of these that was passed
+};
+
+struct Stream {
+  struct Work {
+    std::function<void()> run;
+    const Event* event = nullptr;  ///< waits for this,
+    uint64_t record = 0;           ///< recorded this often
+
+    bool ready() const { return !event || event->completed >= record; }
+  };
+  int device = 0;
+  std::deque<Work> queue;
+};
+
+namespace {
+
+enum class Fault { none, no_driver, old_driver, lost };
+enum class Place { device, pinned };
+
+struct Block {
+  size_t bytes;
+  Place place;
+  int device;
+};
+
+/// The machine that is emulated.
+struct Machine {
+  int devices = 2;
+  size_t memory = size_t{64} << 30;
+  Fault fault = Fault::none;
+  int64_t launches_left = 0;  ///< until the device is lost
+  bool dry = false;
+  std::string lost;  ///< why every call fails, if it does
+
+  Machine() {
+    const auto text = [](const char* name) {
+      const char* value = std::getenv(name);
+      return std::string(value ? value : "");
+    };
+    if (const auto value = text("GLNET_EMULATOR_DEVICES"); !value.empty()) devices = std::atoi(value.c_str());
+    if (const auto value = text("GLNET_EMULATOR_MEMORY"); !value.empty()) {
+      memory = std::strtoull(value.c_str(), nullptr, 10);
+    }
+    dry = text("GLNET_EMULATOR_DRY") == "1";
+    const auto fault_name = text("GLNET_EMULATOR_FAULT");
+    if (fault_name == "no-driver") fault = Fault::no_driver;
+    if (fault_name == "old-driver") fault = Fault::old_driver;
+    if (fault_name.starts_with("lost:")) {
+      fault = Fault::lost;
+      launches_left = std::atoll(fault_name.c_str() + 5);
+    }
+  }
+};
+
+// Guards what is queued and runs. The other, which is never held for long, guards the books.
+std::recursive_mutex work_mutex;
+std::vector<Stream*> streams;
+std::mt19937_64 choice;
+
+std::mutex machine_mutex;
+std::map<std::byte*, Block> blocks;
+std::map<int, size_t> allocated;  ///< bytes, by device
+thread_local int current_device = 0;
+
+Machine& machine() {
+  static Machine instance;
+  return instance;
+}
+
+cudaError_t lose(const std::string& why) {
+  const std::lock_guard lock(machine_mutex);
+  if (machine().lost.empty()) machine().lost = why;
+  return cudaErrorLaunchFailure;
+}
+
+bool is_lost() {
+  const std::lock_guard lock(machine_mutex);
+  return !machine().lost.empty();
+}
+
+/// Whether the bytes lie in one block of this kind.
+bool within(const void* data, size_t bytes, Place place) {
+  const std::lock_guard lock(machine_mutex);
+  auto* first = static_cast<std::byte*>(const_cast<void*>(data));
+  auto entry = blocks.upper_bound(first);
+  if (entry == blocks.begin()) return false;
+  --entry;
+  return entry->second.place == place && first + bytes <= entry->first + entry->second.bytes;
+}
+
+/// A stream whose next work can run; nullptr if there is none.
+Stream* choose() {
+  std::vector<Stream*> ready;
+  for (Stream* stream : streams) {
+    if (!stream->queue.empty() && stream->queue.front().ready()) ready.push_back(stream);
+  }
+  if (ready.empty()) return nullptr;
+  switch (schedule().order) {
+    case Schedule::Order::forward:
+      return ready.front();
+    case Schedule::Order::reverse:
+      return ready.back();
+    case Schedule::Order::random:
+      return ready[choice() % ready.size()];
+  }
+  return nullptr;
+}
+
+/// Runs what is queued until `done`.
+template <class Done>
+cudaError_t run_until(Done&& done) {
+  const std::lock_guard lock(work_mutex);
+  while (!done()) {
+    if (is_lost()) return cudaErrorLaunchFailure;
+    Stream* stream = choose();
+    if (!stream) return lose("streams wait for each other: an event that is waited for is never reached");
+    const auto run = std::move(stream->queue.front().run);
+    stream->queue.pop_front();
+    try {
+      if (run) run();
+    } catch (const std::exception& error) {
+      return lose(error.what());
+    }
+  }
+  return is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+cudaError_t queue(cudaStream_t stream, Stream::Work work) {
+  if (is_lost()) return cudaErrorLaunchFailure;
+  const std::lock_guard lock(work_mutex);
+  stream->queue.push_back(std::move(work));
+  return cudaSuccess;
+}
+
+cudaError_t take(void** data, size_t bytes, Place place) {
+  if (is_lost()) return cudaErrorLaunchFailure;
+  const std::lock_guard lock(machine_mutex);
+  const bool on_device = place == Place::device;
+  if (on_device && allocated[current_device] + bytes > machine().memory) return cudaErrorMemoryAllocation;
+  // From the heap, so that AddressSanitizer sees what kernels touch outside a block.
+  void* memory = machine().dry ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                               : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (!memory || memory == MAP_FAILED) return cudaErrorMemoryAllocation;
+  if (on_device) allocated[current_device] += bytes;
+  blocks[static_cast<std::byte*>(memory)] = {bytes, place, current_device};
+  *data = memory;
+  return cudaSuccess;
+}
+
+cudaError_t give(void* data, Place place) {
+  const std::lock_guard lock(machine_mutex);
+  const auto entry = blocks.find(static_cast<std::byte*>(data));
+  if (entry == blocks.end() || entry->second.place != place) return cudaErrorInvalidValue;
+  if (place == Place::device) allocated[entry->second.device] -= entry->second.bytes;
+  if (machine().dry) {
+    munmap(data, entry->second.bytes);
+  } else {
+    std::free(data);
+  }
+  blocks.erase(entry);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace detail {
+
+void submit(cudaStream_t stream, std::function<void()> kernel) {
+  if (!stream) return kernel();
+  {
+    const std::lock_guard lock(machine_mutex);
+    Machine& m = machine();
+    if (m.fault == Fault::lost && m.launches_left-- <= 0 && m.lost.empty()) m.lost = "the device was lost";
+    if (m.dry) return;
+  }
+  queue(stream, {std::move(kernel)});
+}
+
+}  // namespace detail
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorNoKernelImageForDevice:
+      return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+  }
+  return "unknown";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  if (error != cudaErrorLaunchFailure) return "of the emulator";
+  const std::lock_guard lock(machine_mutex);
+  // Stays as it is once it is set.
+  return machine().lost.c_str();
+}
+
+cudaError_t cudaGetLastError() {
+  return is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  const Fault fault = machine().fault;
+  *version = fault == Fault::no_driver ? 0 : fault == Fault::old_driver ? 11040 : 13000;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  const Machine& m = machine();
+  if (m.fault == Fault::no_driver || m.fault == Fault::old_driver) return cudaErrorInsufficientDriver;
+  if (m.devices == 0) return cudaErrorNoDevice;
+  *count = m.devices;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= machine().devices) return cudaErrorInvalidDevice;
+  *properties = {"emulated device", machine().memory, 9, 0};
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= machine().devices) return cudaErrorInvalidDevice;
+  current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  return take(data, bytes, Place::device);
+}
+
+cudaError_t cudaFree(void* data) {
+  return give(data, Place::device);
+}
+
+cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  return take(data, bytes, Place::pinned);
+}
+
+cudaError_t cudaFreeHost(void* data) {
+  return give(data, Place::pinned);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (is_lost()) return cudaErrorLaunchFailure;
+  const std::lock_guard lock(work_mutex);
+  choice.seed(schedule().seed);
+  streams.push_back(*stream = new Stream{current_device, {}});
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const std::lock_guard lock(work_mutex);
+  std::erase(streams, stream);
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return run_until([&] { return stream->queue.empty(); });
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const std::lock_guard lock(work_mutex);
+  return queue(stream, {{}, event, event->recorded});
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new Event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  // Work that is still queued may name it.
+  const std::lock_guard lock(work_mutex);
+  for (Stream* stream : streams) {
+    for (auto& work : stream->queue) {
+      if (work.event == event) work.event = nullptr;
+    }
+  }
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::lock_guard lock(work_mutex);
+  const uint64_t record = ++event->recorded;
+  return queue(stream, {[event, record] { event->completed = std::max(event->completed, record); }});
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const uint64_t record = [&] {
+    const std::lock_guard lock(work_mutex);
+    return event->recorded;
+  }();
+  return run_until([&] { return event->completed >= record; });
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const Place target = kind == cudaMemcpyDeviceToHost ? Place::pinned : Place::device;
+  const Place source = kind == cudaMemcpyHostToDevice ? Place::pinned : Place::device;
+  if (!within(to, bytes, target) || !within(from, bytes, source)) return cudaErrorInvalidValue;
+  if (machine().dry) return cudaSuccess;
+  return queue(stream, {[=] { std::memcpy(to, from, bytes); }});
+}
+
+cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream) {
+  if (!within(to, bytes, Place::device)) return cudaErrorInvalidValue;
+  if (machine().dry) return cudaSuccess;
+  return queue(stream, {[=] { std::memset(to, byte, bytes); }});
+}
+
+void reset_machine() {
+  const std::lock_guard lock(machine_mutex);
+  machine() = Machine();
+}
+
+}  // namespace glnet::emulator
