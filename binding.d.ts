@@ -25,12 +25,16 @@ export interface Memory {
   reserved: number;
   /** The most that may be taken from the system; 0 means no limit. */
   limit: number;
+  /** Beside the pool: buffers through which data goes to the device and back. */
+  staging: number;
   /** Tensors that are alive. */
   tensors: number;
 }
 
 export interface DeviceOptions {
   kind: string;
+  /** Which of the kind's devices, counted from 0. */
+  index: number;
   /** 0 means one for each core. */
   threads: number;
   /** In bytes; 0 means no limit. */
@@ -73,9 +77,13 @@ export declare class Device {
   /** Gives cached memory back to the system. */
   trim(): void;
   resetPeak(): void;
+  /** What computes: a line for people. */
+  description(): string;
   /** Stops; what is queued and not begun is dropped. Idempotent. */
   close(): void;
 }
 
 export declare function describeOps(): Record<keyof Ops, string>;
+/** How many devices of a kind there are. Throws, saying why, if there are none. */
+export declare function deviceCount(kind: string): number;
 export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };

@@ -3,7 +3,9 @@
 /**
  * The native addon, built or found. Plain CommonJS, because npm runs it before anything else is built.
  *
- *   node scripts/native.js build     compiles build/Release/glnet.node with cmake-js (incremental)
+ *   node scripts/native.js build [emulator]
+ *                                    compiles build/Release/glnet.node with cmake-js (incremental), and the library
+ *                                    of another kind of device beside it
  *   node scripts/native.js install   npm's install step on a user's machine: keeps the prebuilt addon when it
  *                                    loads, else builds from source, else says what can be done
  */
@@ -40,8 +42,8 @@ function dropForeignCache() {
   }
 }
 
-/** Compiles the addon. Returns undefined, or why there is none. */
-function build() {
+/** Compiles the addon, and libraries of devices. Returns undefined, or why there is none. */
+function build(devices = []) {
   const missing = ['cmake', ...(process.env.CXX ? [] : ['c++'])].filter((program) => !isOnPath(program));
   if (missing.length > 0) return `${missing.join(' and ')} not found on the PATH`;
   dropForeignCache();
@@ -49,7 +51,13 @@ function build() {
   const args = ['build', '--target', 'glnet', '--parallel', String(jobs()), '--log-level', 'warn'];
   const { status, error } = spawnSync(process.execPath, [cmakeJs, ...args], { cwd: root, stdio: 'inherit' });
   if (error) return `cmake-js could not be started: ${error.message}`;
-  return status === 0 ? undefined : `cmake-js build failed with exit code ${status} (its messages are above)`;
+  if (status !== 0) return `cmake-js build failed with exit code ${status} (its messages are above)`;
+  for (const device of devices) {
+    const target = ['--build', 'build', '--target', `glnet_${device}`, '--parallel', String(jobs())];
+    const { status } = spawnSync('cmake', target, { cwd: root, stdio: 'inherit' });
+    if (status !== 0) return `the library of the device '${device}' was not built (messages are above)`;
+  }
+  return undefined;
 }
 
 /**
@@ -95,7 +103,7 @@ const command = process.argv[2];
 if (command === 'install') {
   install();
 } else if (command === 'build') {
-  const failure = build();
+  const failure = build(process.argv.slice(3));
   if (failure !== undefined) {
     console.error(`glnet: the addon was not built: ${failure}`);
     process.exitCode = 1;

@@ -13,9 +13,7 @@
 #include "core/library.h"
 #include "test/cases/cases.h"
 #ifdef GLNET_EMULATOR
-#include "emulator/runtime.h"
-
-extern "C" const glnet::Backend* glnet_backend(const char* wanted, const char** own);
+#include "emulator/emulator.h"
 #endif
 
 namespace {

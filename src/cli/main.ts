@@ -3,8 +3,8 @@
 import { Command, CommanderError, Option } from 'commander';
 import { allModes } from '../checkpoint/model-file';
 import { datasetNames } from '../datasets/classes';
+import { allPrecisions } from '../inference/networks';
 import { allOutputs } from '../inference/predict';
-import { deviceKinds } from '../tensor/device';
 import { exitCodeOf, formatError } from './format';
 import { parseBands, parseBytes, parseCount, parseNames, parseStretch } from './parse';
 
@@ -59,10 +59,16 @@ program
   )
   .option('--flip-rotate', 'average over the 8 flips and quarter turns of the image: 8 times the work')
   .optionsGroup('Device:')
+  .option(
+    '--device <device>',
+    'cpu, cuda, cuda:1, cuda:0,2, cuda:all; auto: all of CUDA’s, else the CPU; for tests also emulator, which runs\n' +
+      'the CUDA kernels on the CPU, and reference, which is slow and exact (default: cpu)',
+  )
   .addOption(
-    new Option('--device <device>', 'reference is slow and exact, for comparisons (default: cpu)').choices(
-      deviceKinds,
-    ),
+    new Option(
+      '--precision <precision>',
+      'what maps and weights are stored in; bfloat16 takes half the memory (default: float32)',
+    ).choices(allPrecisions),
   )
   .option('--batch <n>', 'the most patches at a time; fewer if memory is short (default: 2)', parseCount)
   .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)
@@ -99,6 +105,7 @@ batch and leaves nothing half-written.
 Examples:
   glnet segment scene.tif -w model.safetensors -o out/ --overlay
   glnet segment tiles/ -w model.safetensors -o out/ --recursive --resume --memory-limit 1GB
+  glnet segment scene.tif -w model.safetensors -o out/ --device cuda:all --precision bfloat16 --batch 6
   glnet segment 'tiles/**/*_sat.jpg' -w model.safetensors -o out/ --mode global-to-local --json > report.json
   glnet segment sentinel2.tif -w model.safetensors -o out/ --bands 4,3,2 --stretch 0,3000`,
   )

@@ -4,11 +4,15 @@ import type { Progress } from '../inference/predict';
 import { formatClock, formatRate } from './format';
 
 export interface ProgressView {
-  /** An image begins; `index` counts from 1. */
-  begin(index: number, name: string): void;
-  update(progress: Progress): void;
+  /** An image begins; `index` counts from 1. Of several at once, the oldest is shown. */
+  begin(index: number, name: string): ImageProgress;
   /** Takes the bar away, so that lines can be printed. */
   clear(): void;
+}
+
+export interface ImageProgress {
+  update(progress: Progress): void;
+  end(): void;
 }
 
 /** Between two lines where there is no terminal. */
@@ -51,41 +55,64 @@ export function createProgress(stream: NodeJS.WriteStream, images: number): Prog
   return stream.isTTY ? new BarView(stream, images) : new LineView(stream, images);
 }
 
-class LineView implements ProgressView {
-  #title = '';
-  #pace = new Pace();
+abstract class View implements ProgressView {
+  readonly #images: number;
+  readonly #running: ImageProgress[] = [];
+
+  constructor(images: number) {
+    this.#images = images;
+  }
+
+  begin(index: number, name: string): ImageProgress {
+    const title = `[${index}/${this.#images}] ${this.shorten(name)}`;
+    const pace = new Pace();
+    const image: ImageProgress = {
+      update: (progress) => {
+        const text = pace.describe(progress);
+        if (this.#running[0] === image) this.show(title, text, progress);
+      },
+      end: () => {
+        this.#running.splice(this.#running.indexOf(image), 1);
+      },
+    };
+    this.#running.push(image);
+    return image;
+  }
+
+  abstract clear(): void;
+  protected abstract shorten(name: string): string;
+  protected abstract show(title: string, text: string, progress: Progress): void;
+}
+
+class LineView extends View {
   #printed = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly stream: NodeJS.WritableStream,
-    private readonly images: number,
-  ) {}
-
-  begin(index: number, name: string): void {
-    this.#title = `[${index}/${this.images}] ${name}`;
-    this.#pace = new Pace();
+    images: number,
+  ) {
+    super(images);
   }
 
-  update(progress: Progress): void {
-    const text = this.#pace.describe(progress);
+  protected shorten(name: string): string {
+    return name;
+  }
+
+  protected show(title: string, text: string): void {
     const now = performance.now();
     if (now - this.#printed < lineMilliseconds) return;
     this.#printed = now;
-    this.stream.write(`${this.#title}: ${text}\n`);
+    this.stream.write(`${title}: ${text}\n`);
   }
 
   clear(): void {}
 }
 
-class BarView implements ProgressView {
+class BarView extends View {
   readonly #bar: SingleBar;
-  #title = '';
-  #pace = new Pace();
 
-  constructor(
-    stream: NodeJS.WritableStream,
-    private readonly images: number,
-  ) {
+  constructor(stream: NodeJS.WritableStream, images: number) {
+    super(images);
     this.#bar = new SingleBar({
       stream,
       clearOnComplete: true,
@@ -99,16 +126,20 @@ class BarView implements ProgressView {
     });
   }
 
-  begin(index: number, name: string): void {
-    const short = name.length > nameLength ? `…${name.slice(1 - nameLength)}` : name;
-    this.#title = `[${index}/${this.images}] ${short}`;
-    this.#pace = new Pace();
-    this.#bar.start(1, 0, { title: this.#title, text: 'opening' });
+  override begin(index: number, name: string): ImageProgress {
+    const image = super.begin(index, name);
+    image.update({ stage: 'read', done: 0, total: 1 });
+    return image;
   }
 
-  update(progress: Progress): void {
-    this.#bar.setTotal(progress.total);
-    this.#bar.update(progress.done, { title: this.#title, text: this.#pace.describe(progress) });
+  protected shorten(name: string): string {
+    return name.length > nameLength ? `…${name.slice(1 - nameLength)}` : name;
+  }
+
+  protected show(title: string, text: string, { done, total }: Progress): void {
+    if (!this.#bar.isActive) this.#bar.start(total, done, { title, text });
+    this.#bar.setTotal(total);
+    this.#bar.update(done, { title, text });
   }
 
   clear(): void {

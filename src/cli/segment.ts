@@ -3,12 +3,13 @@ import { access, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import { GlnetError, type GlnetErrorCode } from '../errors';
+import type { DeviceName } from '../inference/devices';
 import { GLNet, type SegmentOptions, type SegmentReport } from '../inference/glnet';
+import type { Precision } from '../inference/networks';
 import { outputsOf, type TimedStage, timedStages } from '../inference/predict';
 import type { Colour } from '../raster/png';
 import { openRaster, type Raster } from '../raster/raster';
 import { writeGrayPng, writeIndexPng, writeOverlay } from '../raster/write';
-import type { DeviceKind } from '../tensor/device';
 import {
   errorInfo,
   formatBytes,
@@ -20,7 +21,7 @@ import {
 } from './format';
 import { filesOf, findInputs, type Job, planJobs } from './inputs';
 import { catchInterrupts } from './interrupt';
-import { createProgress, type ProgressView } from './progress';
+import { createProgress, type ImageProgress } from './progress';
 
 /** As the command line gives them; see main.ts for what they mean. */
 export interface SegmentArguments
@@ -31,7 +32,8 @@ export interface SegmentArguments
   resume?: boolean;
   overlay?: boolean;
   confidence?: boolean;
-  device?: DeviceKind;
+  device?: DeviceName;
+  precision?: Precision;
   threads?: number;
   memoryLimit?: number;
   bands?: [number, number, number];
@@ -56,6 +58,7 @@ type ImageReport = {
   patches?: number;
   patchesPerSecond?: number;
   batch?: number;
+  devices?: string[];
   poolPeakBytes?: number;
   error?: { code?: string; message: string };
 };
@@ -98,31 +101,40 @@ export async function segment(sources: readonly string[], options: SegmentArgume
   try {
     if (todo.length > 0) {
       await makeFolder(options.out);
-      const { weights, device, threads, memoryLimit } = options;
+      const { weights, device, precision, threads, memoryLimit } = options;
       await using model = await GLNet.load(weights, {
         ...(device !== undefined && { device }),
+        ...(precision !== undefined && { precision }),
         ...(threads !== undefined && { threads }),
         ...(memoryLimit !== undefined && { memoryLimit }),
       });
-      for (const [i, job] of todo.entries()) {
-        if (interrupt.signal.aborted) break;
-        progress.begin(i + 1, job.path);
-        try {
-          const report = await segmentImage(model, job, options, progress, interrupt.signal);
-          images.push(report);
-          progress.clear();
-          if (!options.json) console.log(imageLine(report));
-        } catch (error) {
-          progress.clear();
-          if (interrupt.signal.aborted) break;
-          images.push({ path: job.path, error: errorInfo(error) });
-          if (fatalCodes.includes((error as GlnetError).code)) {
-            fatal = error;
-            break;
+      if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
+      // A single image is spread over all devices; of several, each device takes one.
+      const lanes = Math.min(model.devices.length, todo.length);
+      const devices = lanes > 1 ? 1 : model.devices.length;
+      const next = todo.entries();
+      const work = async () => {
+        // All lanes take from one iterator.
+        for (const [i, job] of next) {
+          const view = progress.begin(i + 1, job.path);
+          try {
+            const report = await segmentImage(model, job, { ...options, devices }, view, interrupt.signal);
+            images.push(report);
+            progress.clear();
+            if (!options.json) console.log(imageLine(report));
+          } catch (error) {
+            progress.clear();
+            if (interrupt.signal.aborted || fatal !== undefined) return;
+            images.push({ path: job.path, error: errorInfo(error) });
+            if (fatalCodes.includes((error as GlnetError).code)) fatal = error;
+            else console.error(formatError(withPath(job.path, error)));
+          } finally {
+            view.end();
           }
-          console.error(formatError(withPath(job.path, error)));
+          if (interrupt.signal.aborted || fatal !== undefined) return;
         }
-      }
+      };
+      await Promise.all(Array.from({ length: lanes }, work));
     }
   } finally {
     progress.clear();
@@ -151,11 +163,11 @@ export async function segment(sources: readonly string[], options: SegmentArgume
 async function segmentImage(
   model: GLNet,
   job: Job,
-  options: SegmentArguments,
-  progress: ProgressView,
+  options: SegmentArguments & Pick<SegmentOptions, 'devices'>,
+  progress: ImageProgress,
   signal: AbortSignal,
 ): Promise<ImageReport> {
-  const { bands, stretch, maxPixels, patch, globalSize, batch, flipRotate } = options;
+  const { bands, stretch, maxPixels, patch, globalSize, batch, devices, flipRotate } = options;
   const mode = options.mode ?? model.config.modes.at(-1)!;
   const output = options.output ?? outputsOf(mode)[0]!;
   const opening = performance.now();
@@ -172,6 +184,7 @@ async function segmentImage(
         ...(patch !== undefined && { patch }),
         ...(globalSize !== undefined && { globalSize }),
         ...(batch !== undefined && { batch }),
+        ...(devices !== undefined && { devices }),
         ...(flipRotate !== undefined && { flipRotate }),
         signal,
         onProgress: (event) => progress.update(event),
@@ -195,6 +208,7 @@ async function segmentImage(
       patches,
       patchesPerSecond,
       batch: report.batch,
+      devices: report.devices,
       poolPeakBytes,
     };
   } catch (error) {

@@ -67,7 +67,8 @@ function testPixels(): Uint8Array {
 /** The logits and the confidence of every mode and output, by name. */
 async function run(model: string, kind: DeviceKind): Promise<Map<string, number[]>> {
   using device = new Device({ kind });
-  const store = new NetworkStore(await openModel(model), device);
+  const file = await openModel(model);
+  const store = new NetworkStore(file, device);
   const values = new Map<string, number[]>();
   const add = (name: string, more: Iterable<number>) => {
     const known = values.get(name) ?? [];
@@ -78,7 +79,7 @@ async function run(model: string, kind: DeviceKind): Promise<Map<string, number[
     const raster = await openRaster({ data: testPixels(), width, height, channels: 3 });
     for (const mode of allModes) {
       const logits: [Output, Promise<TensorData>][] = [];
-      await predict(await store.get(mode), device, raster, {
+      await predict([await store.get(mode)], raster, {
         mode,
         outputs: outputsOf(mode),
         patch: smallConfig.patch,
@@ -98,6 +99,7 @@ async function run(model: string, kind: DeviceKind): Promise<Map<string, number[
     return values;
   } finally {
     await store.dispose();
+    await file.close();
   }
 }
 

@@ -1,16 +1,28 @@
 /** The library's front door: a model that segments images. */
-import { type ClassInfo, type Mode, type ModelConfig, openModel } from '../checkpoint/model-file';
+import {
+  type ClassInfo,
+  type Mode,
+  type ModelConfig,
+  type ModelFile,
+  openModel,
+} from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
 import { openRaster, type Raster, type RasterOptions, type RasterSource } from '../raster/raster';
-import { Device, type DeviceKind } from '../tensor/device';
-import { NetworkStore } from './networks';
+import { Device, type Memory } from '../tensor/device';
+import { chooseDevices, type DeviceName } from './devices';
+import { allPrecisions, NetworkStore, type Precision } from './networks';
 import { type Band, type Output, outputsOf, type Progress, predict, type TimedStage } from './predict';
 
 export interface LoadOptions {
-  /** Default `cpu`. */
-  device?: DeviceKind;
-  /** The most bytes that tensors may take, weights included; default no limit. */
+  /**
+   * Default `cpu`. Patches of an image are spread over several devices: `cuda:all`, `cuda:0,1`. `auto` takes every
+   * CUDA device, and where there is none the CPU; {@link GLNet.fallback} then says why.
+   */
+  device?: DeviceName;
+  /** The most bytes that tensors may take on each device, weights included; default no limit. */
   memoryLimit?: number;
+  /** What convolutions store their weights and maps in; default `float32`. `bfloat16` takes half the memory. */
+  precision?: Precision;
   /** Threads that compute; default one for each core. */
   threads?: number;
 }
@@ -26,6 +38,8 @@ export interface SegmentOptions {
   globalSize?: number;
   /** The most patches at a time; default 2. Fewer are taken when memory does not suffice. */
   batch?: number;
+  /** The most devices to spread the patches over; those with the least to do are taken. Default all. */
+  devices?: number;
   /** Average the scores over the eight flips and quarter turns of the image: eight times the work. */
   flipRotate?: boolean;
   /** How the image is read: bands, stretch of 16-bit values, limit of its size. */
@@ -50,7 +64,9 @@ export interface SegmentReport {
   patchesPerSecond: number;
   /** Patches at a time. */
   batch: number;
-  /** The most bytes that tensors took at once, weights included; of all calls, where they overlap. */
+  /** Names of the devices that computed, such as `cuda:0`. */
+  devices: string[];
+  /** The most bytes that tensors took at once on a device, weights included; of all calls, where they overlap. */
   poolPeakBytes: number;
   /** The most memory that the process has had, so far in its life. */
   processPeakBytes: number;
@@ -76,8 +92,14 @@ function checkSide(name: string, value: number, least: number): void {
   }
 }
 
+/** A device with the networks on it, and how many calls use it. */
+interface Worker {
+  readonly store: NetworkStore;
+  calls: number;
+}
+
 /**
- * A GLNet model on a device. Calls may overlap; they share the device and take turns.
+ * A GLNet model on one or more devices. Calls may overlap; they share the devices and take turns.
  *
  * ```ts
  * await using model = await GLNet.load('model.safetensors');
@@ -85,14 +107,17 @@ function checkSide(name: string, value: number, least: number): void {
  * ```
  */
 export class GLNet {
-  readonly #networks: NetworkStore;
-  readonly #device: Device;
+  /** Why `device: 'auto'` computes on the CPU, where it does. */
+  readonly fallback: string | undefined;
+  readonly #file: ModelFile;
+  readonly #workers: readonly Worker[];
   readonly #running = new Set<Promise<unknown>>();
   #disposed: Promise<void> | undefined;
 
-  private constructor(networks: NetworkStore, device: Device) {
-    this.#networks = networks;
-    this.#device = device;
+  private constructor(file: ModelFile, stores: readonly NetworkStore[], fallback: string | undefined) {
+    this.#file = file;
+    this.#workers = stores.map((store) => ({ store, calls: 0 }));
+    this.fallback = fallback;
   }
 
   /**
@@ -102,32 +127,54 @@ export class GLNet {
    */
   static async load(path: string, options: LoadOptions = {}): Promise<GLNet> {
     const file = await openModel(path);
+    const devices: Device[] = [];
     try {
-      const { device: kind, threads, memoryLimit } = options;
-      const device = new Device({
-        ...(kind !== undefined && { kind }),
-        ...(threads !== undefined && { threads }),
-        ...(memoryLimit !== undefined && { memoryLimit }),
-      });
-      return new GLNet(new NetworkStore(file, device), device);
+      const { device = 'cpu', threads, memoryLimit, precision = 'float32' } = options;
+      if (!allPrecisions.includes(precision)) {
+        throw new GlnetError(
+          'ERR_INVALID_ARGUMENT',
+          `precision is ${precision}; expected one of ${allPrecisions.join(', ')}`,
+        );
+      }
+      const { kind, indices, fallback } = chooseDevices(device);
+      for (const index of indices) {
+        devices.push(
+          new Device({
+            kind,
+            index,
+            ...(threads !== undefined && { threads }),
+            ...(memoryLimit !== undefined && { memoryLimit }),
+          }),
+        );
+      }
+      return new GLNet(
+        file,
+        devices.map((each) => new NetworkStore(file, each, precision)),
+        fallback,
+      );
     } catch (error) {
+      for (const device of devices) device.dispose();
       await file.close();
       throw error;
     }
   }
 
   get config(): ModelConfig {
-    return this.#networks.config;
+    return this.#file.config;
   }
 
-  /** Bytes of the device's pool. */
-  get memory() {
-    return this.#device.memory();
+  /** The devices, with the bytes of their pools. */
+  get devices(): { name: string; description: string; memory: Memory }[] {
+    return this.#workers.map(({ store: { device } }) => ({
+      name: device.name,
+      description: device.description,
+      memory: device.memory(),
+    }));
   }
 
-  /** Gives memory that the pool keeps for the next call back to the system. Waits for what runs. */
+  /** Gives memory that the pools keep for the next call back to the system. Waits for what runs. */
   trim(): void {
-    this.#device.trim();
+    for (const { store } of this.#workers) store.device.trim();
   }
 
   /**
@@ -172,7 +219,7 @@ export class GLNet {
   /** Does some work that `dispose` waits for. */
   async #whileAlive<T>(work: () => Promise<T>): Promise<T> {
     if (this.#disposed) throw new GlnetError('ERR_DISPOSED', 'the model was disposed of');
-    if (this.#running.size === 0) this.#device.resetPeak();
+    if (this.#running.size === 0) for (const { store } of this.#workers) store.device.resetPeak();
     const running = work();
     this.#running.add(running);
     try {
@@ -205,38 +252,56 @@ export class GLNet {
     }
     if (options.outputs.length === 0) throw new GlnetError('ERR_INVALID_ARGUMENT', 'outputs is empty');
     checkAborted(options.signal);
-    const networks = await this.#networks.get(mode);
-    const loaded = performance.now();
-    const report = await predict(networks, this.#device, raster, {
-      mode,
-      outputs: options.outputs,
-      patch,
-      globalSize,
-      batch,
-      flipRotate: options.flipRotate ?? false,
-      signal: options.signal,
-      onProgress: options.onProgress,
-      onBand,
-    });
-    report.seconds.load = (loaded - start) / 1000;
-    return {
-      mode,
-      outputs: options.outputs,
-      ...report,
-      totalSeconds: (performance.now() - start) / 1000,
-      // A batch may run while the next window is read.
-      patchesPerSecond: report.patches / (report.seconds.patches + report.seconds.read || 1),
-      poolPeakBytes: this.#device.memory().peak,
-      processPeakBytes: process.resourceUsage().maxRSS * 1024,
-    };
+    const workers = this.#leastBusy(options.devices ?? this.#workers.length);
+    for (const worker of workers) worker.calls += 1;
+    try {
+      const networks = await Promise.all(workers.map(({ store }) => store.get(mode)));
+      const loaded = performance.now();
+      const report = await predict(networks, raster, {
+        mode,
+        outputs: options.outputs,
+        patch,
+        globalSize,
+        batch,
+        flipRotate: options.flipRotate ?? false,
+        signal: options.signal,
+        onProgress: options.onProgress,
+        onBand,
+      });
+      report.seconds.load = (loaded - start) / 1000;
+      const devices = workers.map(({ store }) => store.device);
+      return {
+        mode,
+        outputs: options.outputs,
+        ...report,
+        totalSeconds: (performance.now() - start) / 1000,
+        // A batch may run while the next window is read.
+        patchesPerSecond: report.patches / (report.seconds.patches + report.seconds.read || 1),
+        devices: devices.map((device) => device.name),
+        poolPeakBytes: Math.max(...devices.map((device) => device.memory().peak)),
+        processPeakBytes: process.resourceUsage().maxRSS * 1024,
+      };
+    } finally {
+      for (const worker of workers) worker.calls -= 1;
+    }
   }
 
-  /** Frees the weights and stops the device, once running calls have ended. Idempotent. */
+  #leastBusy(count: number): Worker[] {
+    if (!Number.isInteger(count) || count < 1) {
+      throw new GlnetError('ERR_INVALID_ARGUMENT', `devices is ${count}; expected a whole number from 1`);
+    }
+    return [...this.#workers].sort((a, b) => a.calls - b.calls).slice(0, count);
+  }
+
+  /** Frees the weights and stops the devices, once running calls have ended. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= (async () => {
       await Promise.allSettled(this.#running);
-      await this.#networks.dispose();
-      this.#device.dispose();
+      for (const { store } of this.#workers) {
+        await store.dispose();
+        store.device.dispose();
+      }
+      await this.#file.close();
     })();
     return this.#disposed;
   }

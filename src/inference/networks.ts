@@ -6,8 +6,14 @@ import { cast } from '../tensor/cast';
 import type { Device } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
 
-/** What a mode computes with. */
+/** What convolutions store their weights and maps in; they sum in float32 either way. */
+export type Precision = 'float32' | 'bfloat16';
+export const allPrecisions: readonly Precision[] = ['float32', 'bfloat16'];
+
+/** What a mode computes with, on one device. */
 export interface Networks {
+  readonly device: Device;
+  readonly precision: Precision;
   /** Gives the maps that the local branch takes in; in mode `global`, the prediction. Phase-1 weights. */
   readonly global: Branch;
   readonly local?: Branch;
@@ -18,14 +24,17 @@ export interface Networks {
 
 export class NetworkStore {
   readonly #file: ModelFile;
-  readonly #device: Device;
+  readonly device: Device;
+  readonly #precision: Precision;
   /** By the names in the file, so that what modes share is on the device once. */
   readonly #tensors = new Map<string, Promise<Tensor>>();
   readonly #networks = new Map<Mode, Promise<Networks>>();
 
-  constructor(file: ModelFile, device: Device) {
+  /** The file stays the caller's. */
+  constructor(file: ModelFile, device: Device, precision: Precision = 'float32') {
     this.#file = file;
-    this.#device = device;
+    this.device = device;
+    this.#precision = precision;
   }
 
   get config(): ModelConfig {
@@ -44,20 +53,20 @@ export class NetworkStore {
     return networks;
   }
 
-  /** Closes the file and frees the weights. */
+  /** Frees the weights. */
   async dispose(): Promise<void> {
     const tensors = await Promise.allSettled(this.#tensors.values());
     for (const tensor of tensors) if (tensor.status === 'fulfilled') tensor.value.dispose();
     this.#tensors.clear();
     this.#networks.clear();
-    await this.#file.close();
   }
 
   async #build(mode: Mode): Promise<Networks> {
     const { backbone } = this.config;
     const own = await this.#load(mode);
-    if (mode === 'global') return { global: new Branch(own, backbone, 'global') };
-    const networks = { local: new Branch(own, backbone, 'local'), ensemble: new Ensemble(own) };
+    const common = { device: this.device, precision: this.#precision };
+    if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
+    const networks = { ...common, local: new Branch(own, backbone, 'local'), ensemble: new Ensemble(own) };
     if (mode === 'global-to-local') return { ...networks, global: new Branch(own, backbone, 'global') };
     return {
       ...networks,
@@ -69,7 +78,7 @@ export class NetworkStore {
   async #load(mode: Mode): Promise<Map<string, Tensor>> {
     const tensors = new Map<string, Tensor>();
     for (const [name, stored] of this.#file.locate(mode)) tensors.set(name, await this.#tensor(stored));
-    await this.#device.synchronize();
+    await this.device.synchronize();
     return tensors;
   }
 
@@ -83,13 +92,16 @@ export class NetworkStore {
     return tensor;
   }
 
-  async #upload(stored: string): Promise<Tensor> {
-    const host = await this.#file.read(stored);
-    const { dtype, shape } = host;
-    if (dtype === 'float16' || dtype === 'bfloat16') {
-      using narrow = this.#device.upload(host.data, shape, dtype);
-      return cast(narrow, 'float32');
-    }
-    return this.#device.upload(dtype === 'float32' ? host.data : toFloat32(host), shape, 'float32');
+  async #upload(name: string): Promise<Tensor> {
+    const host = await this.#file.read(name);
+    const { shape } = host;
+    // Biases and statistics are added in float32 in any case.
+    const dtype = shape.length === 4 ? this.#precision : 'float32';
+    const known = host.dtype === 'float16' || host.dtype === 'bfloat16' || host.dtype === 'float32';
+    const stored = known ? host.dtype : 'float32';
+    const tensor = this.device.upload(known ? host.data : toFloat32(host), shape, stored);
+    if (stored === dtype) return tensor;
+    using other = tensor;
+    return cast(other, dtype);
   }
 }

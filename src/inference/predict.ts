@@ -4,9 +4,10 @@
  */
 import type { Mode } from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
-import type { PyramidOutput } from '../models/fpn';
+import { type BranchMaps, type PyramidOutput, type Stage, stages } from '../models/fpn';
 import { type Ensemble, Merger, shareMerged, shareWithPatches } from '../models/glnet';
 import type { Raster, Window } from '../raster/raster';
+import { cast } from '../tensor/cast';
 import { decodePatches } from '../tensor/decode-patches';
 import type { Device } from '../tensor/device';
 import { type StitchSource, stitch } from '../tensor/stitch';
@@ -69,6 +70,9 @@ export interface PredictReport {
   batch: number;
 }
 
+/** What work ends with when another device has failed. */
+const stopped = new Error('another device failed');
+
 /** Bytes of the bands in which the image is read for the global image. */
 const bandBytes = 8 << 20;
 /** Rows of the bands in which the result is stitched. */
@@ -80,16 +84,16 @@ export function outputsOf(mode: Mode): readonly Output[] {
 }
 
 /**
+ * @param networks of the mode, one for each device to spread patches over; the first does what is not divided
  * @throws GlnetError ERR_ABORTED between patch batches once the signal is aborted; ERR_OUT_OF_MEMORY when not even
  * a single patch fits; what the raster throws. No tensor is left in any case.
  */
 export async function predict(
-  networks: Networks,
-  device: Device,
+  networks: readonly Networks[],
   raster: Raster,
   options: PredictOptions,
 ): Promise<PredictReport> {
-  const prediction = new Prediction(networks, device, raster, options);
+  const prediction = new Prediction(networks, raster, options);
   try {
     return await prediction.run();
   } finally {
@@ -103,21 +107,32 @@ interface BatchLogits {
   logits: Tensor;
 }
 
+/** One of the devices that patches are spread over. */
+interface Site {
+  readonly networks: Networks;
+  /** The global branch's maps on this device. */
+  readonly first: PyramidOutput;
+  readonly merger: Merger | undefined;
+}
+
 class Prediction {
-  readonly #networks: Networks;
-  readonly #device: Device;
+  readonly #networks: readonly Networks[];
+  /** The first device's: it does what is not divided. */
+  readonly #main: Networks;
   readonly #raster: Raster;
   readonly #options: PredictOptions;
   readonly #report: PredictReport;
   /** What must go when this ends, however it ends. */
   readonly #held = new Set<Tensor>();
   readonly #sources = new Map<Output, StitchSource[]>();
+  /** The last batch of each device. */
+  readonly #inFlight = new Map<Device, Promise<void>>();
   #patchesToDo = 0;
   #clock = performance.now();
 
-  constructor(networks: Networks, device: Device, raster: Raster, options: PredictOptions) {
+  constructor(networks: readonly Networks[], raster: Raster, options: PredictOptions) {
     this.#networks = networks;
-    this.#device = device;
+    this.#main = networks[0]!;
     this.#raster = raster;
     this.#options = options;
     this.#report = {
@@ -179,10 +194,10 @@ class Prediction {
     this.#clock = now;
   }
 
-  async #read(window: Window): Promise<Tensor> {
+  async #read(window: Window, device: Device): Promise<Tensor> {
     checkAborted(this.#options.signal);
     const pixels = await this.#raster.readWindow(window);
-    const tensor = this.#hold(this.#device.upload(pixels, [window.height, window.width, 3], 'uint8'));
+    const tensor = this.#hold(device.upload(pixels, [window.height, window.width, 3], 'uint8'));
     this.#charge('read');
     return tensor;
   }
@@ -191,15 +206,19 @@ class Prediction {
   async #readGlobalImage(): Promise<Tensor> {
     const { width, height } = this.#raster;
     const { globalSize, onProgress } = this.#options;
-    const sum = this.#hold(this.#device.zeros([globalSize, globalSize, 3], 'int32'));
+    const { device } = this.#main;
+    const sum = this.#hold(device.zeros([globalSize, globalSize, 3], 'int32'));
     const rows = Math.max(1, Math.floor(bandBytes / (3 * width)));
     let image: Tensor | undefined;
     for (let row = 0; row < height; row += rows) {
-      const band = await this.#read({ left: 0, top: row, width, height: Math.min(rows, height - row) });
+      const band = await this.#read(
+        { left: 0, top: row, width, height: Math.min(rows, height - row) },
+        device,
+      );
       if (image) this.#drop(image);
       image = this.#hold(triangleResize({ x: band, sum, row, imageHeight: height }));
       this.#drop(band);
-      await this.#device.synchronize();
+      await device.synchronize();
       this.#charge('global');
       onProgress?.({ stage: 'read', done: Math.min(row + rows, height), total: height });
     }
@@ -209,7 +228,7 @@ class Prediction {
 
   async #predictTurn(globalImage: Tensor, turn: number, grid: PatchGrid): Promise<void> {
     const { mode, globalSize } = this.#options;
-    const { global, globalExt, ensemble } = this.#networks;
+    const { device, precision, global, globalExt, ensemble } = this.#main;
     checkAborted(this.#options.signal);
     const image = decodePatches({
       x: globalImage,
@@ -218,53 +237,90 @@ class Prediction {
       height: globalSize,
       width: globalSize,
       turn,
+      dtype: precision,
     });
     this.#hold(image);
     const first = this.#holdOutput(global.forward(image));
     if (mode !== 'bidirectional' && this.#sources.has('global'))
       this.#keepGlobal(global.classify(first.ps3), turn);
-    await this.#device.synchronize();
+    await device.synchronize();
     this.#charge('global');
 
     const wantsEnsemble = this.#sources.has('ensemble');
     if (mode === 'global-to-local' && this.#wantsPatches) {
-      await this.#forEachBatch(
-        turn,
-        grid,
-        first,
-        ({ ps3 }, patches) =>
-          wantsEnsemble ? ensemble!.addGlobal(ensemble!.local(ps3), first.ps3, grid, patches) : undefined,
-        (logits, patches) => this.#keep('ensemble', turn, grid, patches, logits),
-      );
+      const sites = await this.#openSites(first, grid, false);
+      const logits = await this.#forEachRow(turn, grid, sites, (site, { ps3 }, patches) => {
+        const half = wantsEnsemble ? site.networks.ensemble!.local(ps3) : undefined;
+        return half && site.networks.ensemble!.addGlobal(half, site.first.ps3, grid, patches);
+      });
+      for (const batch of logits) this.#keep('ensemble', turn, grid, batch);
+      this.#closeSites(sites);
     } else if (mode === 'bidirectional') {
       const wantsMerged = wantsEnsemble || this.#sources.has('global');
-      const merger = wantsMerged ? this.#holdMerger(grid, first) : undefined;
-      const halves: BatchLogits[] = [];
-      await this.#forEachBatch(
+      const sites = await this.#openSites(first, grid, wantsMerged);
+      const halves = await this.#forEachRow(
         turn,
         grid,
-        first,
-        ({ maps, ps3 }, patches) => {
-          const half = wantsEnsemble ? ensemble!.local(ps3) : undefined;
+        sites,
+        ({ networks, merger }, { maps, ps3 }, patches) => {
+          const half = wantsEnsemble ? networks.ensemble!.local(ps3) : undefined;
           // Last, as it takes no memory: a batch that fails for want of it has not been merged.
           merger?.add(maps, patches);
           return half;
         },
-        (logits, patches) => halves.push({ patches, logits: this.#hold(logits) }),
       );
-      if (merger) {
+      const merged = wantsMerged ? await this.#joinMerged(sites) : undefined;
+      this.#closeSites(sites);
+      if (merged) {
         this.#dropOutput(first);
-        const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merger.maps)));
+        const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merged)));
         if (this.#sources.has('global')) this.#keepGlobal(globalExt!.classify(second.ps3), turn);
         await this.#aggregate(ensemble!, halves, second.ps3, turn, grid);
         this.#dropOutput(second);
-        this.#drop(...Object.values(merger.maps).flat());
+        this.#drop(...Object.values(merged).flat());
       }
-      await this.#device.synchronize();
+      await device.synchronize();
       this.#charge('global');
     }
     this.#dropOutput(first);
     this.#drop(image);
+  }
+
+  /** Brings the global branch's maps to every device. */
+  async #openSites(first: PyramidOutput, grid: PatchGrid, merges: boolean): Promise<Site[]> {
+    const sites: Site[] = [];
+    for (const networks of this.#networks) {
+      const own = networks === this.#main ? first : await this.#copyOutput(first, networks.device);
+      sites.push({ networks, first: own, merger: merges ? this.#holdMerger(grid, own) : undefined });
+    }
+    return sites;
+  }
+
+  /** Drops what only the other devices needed. */
+  #closeSites(sites: readonly Site[]): void {
+    for (const { first } of sites.slice(1)) this.#dropOutput(first);
+  }
+
+  /** The merged maps of all devices, on the first, in the precision of its networks. */
+  async #joinMerged(sites: readonly Site[]): Promise<BranchMaps> {
+    const { device, precision } = this.#main;
+    const merger = sites[0]!.merger!;
+    for (const { merger: other } of sites.slice(1)) {
+      const sums = await mapTensors(other!.maps, async (sum) => {
+        const copy = this.#hold(await sum.to(device));
+        this.#drop(sum);
+        return copy;
+      });
+      merger.join(sums);
+      this.#drop(...Object.values(sums).flat());
+    }
+    merger.finish();
+    if (precision === 'float32') return merger.maps;
+    return mapTensors(merger.maps, async (map) => {
+      const narrow = this.#hold(cast(map, precision));
+      this.#drop(map);
+      return narrow;
+    });
   }
 
   /** Completes the ensemble's logits of each batch with the global branch's half. */
@@ -275,89 +331,141 @@ class Prediction {
     turn: number,
     grid: PatchGrid,
   ): Promise<void> {
+    const { device } = this.#main;
     for (const { patches, logits } of halves) {
       checkAborted(this.#options.signal);
-      const whole = this.#device.scope(() => ensemble.addGlobal(logits, ps3, grid, patches));
-      this.#keep('ensemble', turn, grid, patches, whole);
+      const whole = device.scope(() => ensemble.addGlobal(logits, ps3, grid, patches));
+      this.#keep('ensemble', turn, grid, { patches, logits: whole });
       this.#drop(logits);
-      await this.#device.synchronize();
+      await device.synchronize();
     }
   }
 
   /**
-   * Runs the local branch over all patches, row by row, a batch at a time.
+   * Runs the local branch over all patches, a batch at a time; rows of patches go to the devices in turn.
    * @param ensembleOf what is wanted of a batch beside the local branch's own logits; must not change anything
    *   before its last step that can fail, as a batch may be tried again in parts
+   * @returns what `ensembleOf` gave, on the first device, held, in the grid's order
    */
-  async #forEachBatch(
+  async #forEachRow(
     turn: number,
     grid: PatchGrid,
-    global: PyramidOutput,
-    ensembleOf: (output: PyramidOutput, patches: readonly number[]) => Tensor | undefined,
-    accept: (logits: Tensor, patches: readonly number[]) => void,
-  ): Promise<void> {
-    const local = this.#networks.local!;
+    sites: readonly Site[],
+    ensembleOf: (site: Site, output: PyramidOutput, patches: readonly number[]) => Tensor | undefined,
+  ): Promise<BatchLogits[]> {
+    const local: BatchLogits[] = [];
+    const ensemble: BatchLogits[] = [];
+    const failed = new AbortController();
+    const work = sites.map(async (site, i) => {
+      try {
+        for (let row = i; row < grid.rows.length; row += sites.length) {
+          for await (const batch of this.#runRow(site, turn, grid, row, failed.signal, ensembleOf)) {
+            if (batch.local) local.push({ patches: batch.patches, logits: batch.local });
+            if (batch.ensemble) ensemble.push({ patches: batch.patches, logits: batch.ensemble });
+          }
+        }
+        await site.networks.device.synchronize();
+      } catch (error) {
+        // Not one device goes on while what it works on is taken away.
+        failed.abort();
+        throw error;
+      }
+    });
+    const ends = await Promise.allSettled(work);
+    const reasons = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+    // Those that stopped for another's sake have nothing to tell.
+    if (reasons.length > 0) throw reasons.find((reason) => reason !== stopped) ?? reasons[0];
+
+    const inOrder = async (batches: BatchLogits[]): Promise<BatchLogits[]> => {
+      batches.sort((a, b) => a.patches[0]! - b.patches[0]!);
+      for (const batch of batches) batch.logits = await this.#bringToMain(batch.logits);
+      return batches;
+    };
+    for (const batch of await inOrder(local)) this.#keep('local', turn, grid, batch);
+    return inOrder(ensemble);
+  }
+
+  async #bringToMain(tensor: Tensor): Promise<Tensor> {
+    const { device } = this.#main;
+    if (tensor.device === device) return tensor;
+    const copy = this.#hold(await tensor.to(device));
+    this.#drop(tensor);
+    return copy;
+  }
+
+  /** One row of patches on one device: yields the logits of each batch, held, once it is queued. */
+  async *#runRow(
+    site: Site,
+    turn: number,
+    grid: PatchGrid,
+    row: number,
+    failed: AbortSignal,
+    ensembleOf: (site: Site, output: PyramidOutput, patches: readonly number[]) => Tensor | undefined,
+  ): AsyncGenerator<{ patches: number[]; local: Tensor | undefined; ensemble: Tensor | undefined }> {
+    const { device, precision, local } = site.networks;
     const { width, height } = this.#raster;
     const [turnedWidth, turnedHeight] = swapsSides(turn) ? [height, width] : [width, height];
     const columns = grid.columns.length;
-    const queued: { count: number; done: Promise<void> }[] = [];
-    const finishOldest = async () => {
-      const { count, done } = queued.shift()!;
-      await done;
-      this.#report.patches += count;
-      this.#charge('patches');
-      this.#options.onProgress?.({ stage: 'patches', done: this.#report.patches, total: this.#patchesToDo });
-    };
-    for (const [i, top] of grid.rows.entries()) {
-      const rows = Math.min(grid.patch, turnedHeight - top);
-      const rectangle = { left: 0, top, width: turnedWidth, height: rows };
-      const window = await this.#read(turnedWindow(turn, width, height, rectangle));
-      for (let column = 0; column < columns; ) {
-        checkAborted(this.#options.signal);
-        const patches = Array.from(
-          { length: Math.min(this.#report.batch, columns - column) },
-          (_, k) => i * columns + column + k,
-        );
-        let logits: { local: Tensor | undefined; ensemble: Tensor | undefined };
-        try {
-          logits = this.#device.scope(() => {
-            const x = decodePatches({
-              x: window,
-              tops: patches.map(() => 0),
-              lefts: patches.map((patch) => patchRect(grid, patch).left),
-              height: grid.patch,
-              width: grid.patch,
-              turn,
-            });
-            const output = local.forward(x, shareWithPatches(global.maps, grid, patches));
-            x.dispose();
-            return {
-              local: this.#sources.has('local') ? local.classify(output.ps3) : undefined,
-              ensemble: ensembleOf(output, patches),
-            };
+    const top = grid.rows[row]!;
+    const rectangle = { left: 0, top, width: turnedWidth, height: Math.min(grid.patch, turnedHeight - top) };
+    const window = await this.#read(turnedWindow(turn, width, height, rectangle), device);
+    for (let column = 0; column < columns; ) {
+      checkAborted(this.#options.signal);
+      if (failed.aborted) throw stopped;
+      const patches = Array.from(
+        { length: Math.min(this.#report.batch, columns - column) },
+        (_, k) => row * columns + column + k,
+      );
+      let logits: { local: Tensor | undefined; ensemble: Tensor | undefined };
+      try {
+        logits = device.scope(() => {
+          const x = decodePatches({
+            x: window,
+            tops: patches.map(() => 0),
+            lefts: patches.map((patch) => patchRect(grid, patch).left),
+            height: grid.patch,
+            width: grid.patch,
+            turn,
+            dtype: precision,
           });
-        } catch (error) {
-          if (!(error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY') || patches.length === 1)
-            throw error;
-          this.#report.batch = Math.ceil(patches.length / 2);
-          await this.#device.synchronize();
-          continue;
-        }
-        if (logits.local) this.#keep('local', turn, grid, patches, logits.local);
-        if (logits.ensemble) accept(logits.ensemble, patches);
-        column += patches.length;
-        queued.push({ count: patches.length, done: this.#device.synchronize() });
-        // Awaited later, and lost if this stops before: not an unhandled rejection then.
-        queued.at(-1)!.done.catch(() => {});
-        // One batch is queued while another runs, so that the device need not wait for JavaScript.
-        if (queued.length > 1) await finishOldest();
+          const output = local!.forward(x, shareWithPatches(site.first.maps, grid, patches));
+          x.dispose();
+          return {
+            local: this.#sources.has('local') ? local!.classify(output.ps3) : undefined,
+            ensemble: ensembleOf(site, output, patches),
+          };
+        });
+      } catch (error) {
+        if (!(error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY') || patches.length === 1)
+          throw error;
+        this.#report.batch = Math.ceil(patches.length / 2);
+        await device.synchronize();
+        continue;
       }
-      this.#drop(window);
+      if (logits.local) this.#hold(logits.local);
+      if (logits.ensemble) this.#hold(logits.ensemble);
+      column += patches.length;
+      if (column === columns) this.#drop(window);
+      await this.#queued(device, patches.length);
+      yield { patches, ...logits };
     }
-    while (queued.length > 0) await finishOldest();
   }
 
-  #keep(output: Output, turn: number, grid: PatchGrid, patches: readonly number[], logits: Tensor): void {
+  /** Notes that a batch was queued, and waits for the one before: the device need not wait for JavaScript. */
+  async #queued(device: Device, patches: number): Promise<void> {
+    const before = this.#inFlight.get(device);
+    const done = device.synchronize().then(() => {
+      this.#report.patches += patches;
+      this.#charge('patches');
+      this.#options.onProgress?.({ stage: 'patches', done: this.#report.patches, total: this.#patchesToDo });
+    });
+    // Awaited later, and lost if this stops before: not an unhandled rejection then.
+    done.catch(() => {});
+    this.#inFlight.set(device, done);
+    await before;
+  }
+
+  #keep(output: Output, turn: number, grid: PatchGrid, { patches, logits }: BatchLogits): void {
     const rectangles = patches.map((patch) => patchRect(grid, patch));
     this.#keepSource(output, {
       logits,
@@ -388,7 +496,7 @@ class Prediction {
       for (let row = 0; row < height; row += stitchRows) {
         checkAborted(this.#options.signal);
         const rows = Math.min(stitchRows, height - row);
-        const band = this.#device.scope(() =>
+        const band = this.#main.device.scope(() =>
           stitch({ sources, imageHeight: height, imageWidth: width, row, rows }),
         );
         this.#hold(band.labels);
@@ -408,12 +516,17 @@ class Prediction {
   }
 
   #holdMerger(grid: PatchGrid, { maps: like }: PyramidOutput): Merger {
-    const { merger, maps } = this.#device.scope(() => {
+    const { merger, maps } = like.c[0].device.scope(() => {
       const made = new Merger(grid, like);
       return { merger: made, maps: made.maps };
     });
     for (const map of Object.values(maps).flat()) this.#hold(map);
     return merger;
+  }
+
+  async #copyOutput({ maps, ps3 }: PyramidOutput, device: Device): Promise<PyramidOutput> {
+    const copy = async (tensor: Tensor) => this.#hold(await tensor.to(device));
+    return { maps: await mapTensors(maps, copy), ps3: await copy(ps3) };
   }
 
   #holdOutput(output: PyramidOutput): PyramidOutput {
@@ -424,6 +537,16 @@ class Prediction {
   #dropOutput(output: PyramidOutput): void {
     this.#drop(...tensorsOf(output));
   }
+}
+
+/** Each map replaced, one after the other. */
+async function mapTensors(maps: BranchMaps, replace: (map: Tensor) => Promise<Tensor>): Promise<BranchMaps> {
+  const replaced: Partial<Record<Stage, Tensor[]>> = {};
+  for (const stage of stages) {
+    replaced[stage] = [];
+    for (const map of maps[stage]) replaced[stage].push(await replace(map));
+  }
+  return replaced as unknown as BranchMaps;
 }
 
 function tensorsOf({ maps, ps3 }: PyramidOutput): Tensor[] {

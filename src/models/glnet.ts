@@ -111,7 +111,6 @@ function coverage(starts: readonly number[], patch: number, length: number, mapL
 export class Merger {
   readonly #grid: PatchGrid;
   readonly #sums: BranchMaps;
-  #done = 0;
 
   /** @param like the global branch's maps, whose sizes the merged ones get */
   constructor(grid: PatchGrid, like: BranchMaps) {
@@ -123,14 +122,11 @@ export class Merger {
     ) as unknown as BranchMaps;
   }
 
-  /** Adds the next patches' maps; they come in the grid's order. */
+  /** Adds patches' maps. */
   add(maps: BranchMaps, patches: readonly number[]): void {
-    this.#done += patches.length;
-    const last = this.#done === this.#grid.count;
     for (const stage of stages) {
       for (const [level, sum] of this.#sums[stage].entries()) {
         const { tops, lefts, cropHeight, cropWidth } = cropsOf(sum, this.#grid, patches);
-        const { rows, columns, patch, paddedHeight, paddedWidth } = this.#grid;
         mergePatches({
           sum,
           x: maps[stage][level]!,
@@ -138,16 +134,46 @@ export class Merger {
           lefts: lefts!,
           height: cropHeight!,
           width: cropWidth!,
-          ...(last && {
-            rowCoverage: coverage(rows, patch, paddedHeight, sum.dim(1)),
-            columnCoverage: coverage(columns, patch, paddedWidth, sum.dim(2)),
-          }),
         });
       }
     }
   }
 
-  /** The merged maps; complete once every patch was added. */
+  /** Adds the sums of another merger, of other patches of the grid, which were brought to this one's device. */
+  join(sums: BranchMaps): void {
+    for (const stage of stages) {
+      for (const [level, sum] of this.#sums[stage].entries()) {
+        mergePatches({
+          sum,
+          x: sums[stage][level]!,
+          tops: [0],
+          lefts: [0],
+          height: sum.dim(1),
+          width: sum.dim(2),
+        });
+      }
+    }
+  }
+
+  /** Divides the sums by the number of patches at each place, once every patch was added. */
+  finish(): void {
+    const { rows, columns, patch, paddedHeight, paddedWidth } = this.#grid;
+    for (const sum of Object.values(this.#sums).flat()) {
+      using nothing = sum.device.zeros([1, 1, 1, sum.dim(3)], 'float32');
+      mergePatches({
+        sum,
+        x: nothing,
+        tops: [0],
+        lefts: [0],
+        height: 1,
+        width: 1,
+        rowCoverage: coverage(rows, patch, paddedHeight, sum.dim(1)),
+        columnCoverage: coverage(columns, patch, paddedWidth, sum.dim(2)),
+      });
+    }
+  }
+
+  /** The sums, float32; after {@link finish} the merged maps. */
   get maps(): BranchMaps {
     return this.#sums;
   }

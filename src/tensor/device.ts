@@ -13,17 +13,32 @@ import {
 import { GlnetError } from '../errors';
 import { Tensor } from './tensor';
 
-/** Devices that this build has. `reference` is slow and exact, for tests. */
-export const deviceKinds = ['cpu', 'reference'] as const;
+export type { Memory };
+
+/**
+ * Kinds of devices. For tests: `emulator` runs the CUDA kernels on the CPU, `reference` is slow and exact. What is
+ * there beside `cpu` and `reference` depends on the build and the machine.
+ */
+export const deviceKinds = ['cpu', 'cuda', 'emulator', 'reference'] as const;
 export type DeviceKind = (typeof deviceKinds)[number];
 
 export interface DeviceOptions {
   /** Default `cpu`. */
   kind?: DeviceKind;
+  /** Which of the kind's devices, counted from 0; default 0. */
+  index?: number;
   /** Threads that compute; default one for each core. */
   threads?: number;
   /** The most bytes that the device's pool may take from the system; default no limit. */
   memoryLimit?: number;
+}
+
+/**
+ * How many devices of a kind there are.
+ * @throws GlnetError ERR_NATIVE if there are none, with the reason and what can be done about it.
+ */
+export function deviceCount(kind: DeviceKind): number {
+  return native(() => binding().deviceCount(kind));
 }
 
 /** What an op takes, with tensors for handles. */
@@ -54,6 +69,7 @@ export type TensorData = InstanceType<(typeof arrayTypes)[DType]>;
  */
 export class Device {
   readonly kind: DeviceKind;
+  readonly index: number;
   readonly #native: NativeDevice;
   readonly #scopes: Set<Tensor>[] = [];
   readonly #leaks = new FinalizationRegistry<Handle>((handle) => {
@@ -65,7 +81,7 @@ export class Device {
 
   /** @throws GlnetError ERR_INVALID_ARGUMENT, or ERR_NATIVE if there is no such device or no addon. */
   constructor(options: DeviceOptions = {}) {
-    const { kind = 'cpu', threads = 0, memoryLimit = 0 } = options;
+    const { kind = 'cpu', index = 0, threads = 0, memoryLimit = 0 } = options;
     if (!deviceKinds.includes(kind)) {
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',
@@ -84,8 +100,22 @@ export class Device {
         `memoryLimit is ${memoryLimit}; expected bytes, or 0 for none`,
       );
     }
+    if (!Number.isInteger(index) || index < 0) {
+      throw new GlnetError('ERR_INVALID_ARGUMENT', `device index is ${index}; expected a number from 0`);
+    }
     this.kind = kind;
-    this.#native = native(() => new (binding().Device)({ kind, threads, memoryLimit }));
+    this.index = index;
+    this.#native = native(() => new (binding().Device)({ kind, index, threads, memoryLimit }));
+  }
+
+  /** Such as `cuda:0`. */
+  get name(): string {
+    return `${this.kind}:${this.index}`;
+  }
+
+  /** What computes: a line for people. */
+  get description(): string {
+    return native(() => this.#native.description());
   }
 
   /** Queues an op; returns its outputs. Throws at once if its arguments do not fit. */

@@ -52,6 +52,11 @@ export class Tensor {
     return this.device.download(this);
   }
 
+  /** A copy on another device. */
+  async to(device: Device): Promise<Tensor> {
+    return device.upload(await this.data(), this.shape, this.dtype);
+  }
+
   /** Gives the memory back, in stream order: work that is queued still sees it. Idempotent. */
   dispose(): void {
     if (this.#handle === undefined) return;

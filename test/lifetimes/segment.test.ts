@@ -34,14 +34,14 @@ describe.each(modes)('mode %s', (mode) => {
     await using model = await GLNet.load(weights, { threads: 1 });
     // Weights are loaded and packed for these shapes at first use.
     await model.segment(pixels(width, height), { mode });
-    const before = model.memory;
+    const before = model.devices[0]!.memory;
     const result = await model.segment(pixels(width, height), { mode });
     expect(result.labels).toHaveLength(width * height);
     expect(result.labels.every((label) => label < 3)).toBe(true);
     // The label has the largest probability of three.
     expect(result.confidence.every((c) => c >= 85)).toBe(true);
-    expect(model.memory.active).toBe(before.active);
-    expect(model.memory.tensors).toBe(before.tensors);
+    expect(model.devices[0]!.memory.active).toBe(before.active);
+    expect(model.devices[0]!.memory.tensors).toBe(before.tensors);
   });
 });
 
@@ -85,7 +85,7 @@ test('a turned image has the turned result under test-time augmentation', async 
 test('an abort stops between batches, frees everything, and leaves the model usable', async () => {
   await using model = await GLNet.load(weights, { threads: 1 });
   await model.segment(pixels(800, 400), { mode: 'bidirectional' });
-  const before = model.memory.active;
+  const before = model.devices[0]!.memory.active;
   const controller = new AbortController();
   let seen = 0;
   const run = model.segment(pixels(800, 400), {
@@ -99,7 +99,7 @@ test('an abort stops between batches, frees everything, and leaves the model usa
   });
   await expect(run).rejects.toMatchObject({ code: 'ERR_ABORTED', name: 'AbortError' });
   expect(seen).toBeLessThanOrEqual(2);
-  expect(model.memory.active).toBe(before);
+  expect(model.devices[0]!.memory.active).toBe(before);
   await model.segment(pixels(70, 70));
 });
 
@@ -132,11 +132,11 @@ test('under a memory limit, batches shrink until they fit', async () => {
   await using free = await GLNet.load(weights, { threads: 1 });
   const whole = await free.segment(image, { mode: 'global-to-local', batch: 8 });
   expect(whole.report.batch).toBe(8);
-  const memoryLimit = Math.round(free.memory.reserved * 0.7);
+  const memoryLimit = Math.round(free.devices[0]!.memory.reserved * 0.7);
   await using tight = await GLNet.load(weights, { threads: 1, memoryLimit });
   const parts = await tight.segment(image, { mode: 'global-to-local', batch: 8 });
   expect(parts.report.batch).toBeLessThan(8);
-  expect(tight.memory.reserved).toBeLessThanOrEqual(memoryLimit);
+  expect(tight.devices[0]!.memory.reserved).toBeLessThanOrEqual(memoryLimit);
   const equal = parts.labels.filter((label, i) => label === whole.labels[i]).length;
   expect(equal / whole.labels.length).toBeGreaterThan(0.999);
 });
@@ -145,12 +145,12 @@ test.each(modes)('mode %s: running out of memory anywhere leaves no tensor', asy
   const image = pixels(300, 200);
   await using free = await GLNet.load(weights, { threads: 1 });
   await free.segment(image, { mode, batch: 1 });
-  const { active, reserved } = free.memory;
+  const { active, reserved } = free.devices[0]!.memory;
   let refused = 0;
   for (let memoryLimit = active + (1 << 18); memoryLimit < reserved; memoryLimit += 1 << 19) {
     await using tight = await GLNet.load(weights, { threads: 1, memoryLimit });
     const before = await tight.segment(pixels(8, 8), { mode: 'global', patch: 64 }).then(
-      () => tight.memory.tensors,
+      () => tight.devices[0]!.memory.tensors,
       () => undefined,
     );
     const failure = await tight.segment(image, { mode, batch: 1 }).then(
@@ -161,10 +161,10 @@ test.each(modes)('mode %s: running out of memory anywhere leaves no tensor', asy
     expect(failure.code).toBe('ERR_OUT_OF_MEMORY');
     refused++;
     // Weights may have been loaded on the way; tensors of the run may not stay.
-    const tensors = tight.memory.tensors;
+    const tensors = tight.devices[0]!.memory.tensors;
     await tight.segment(image, { mode, batch: 1 }).catch(() => {});
-    expect(tight.memory.tensors).toBeGreaterThanOrEqual(before ?? 0);
-    expect(tight.memory.tensors).toBe(tensors);
+    expect(tight.devices[0]!.memory.tensors).toBeGreaterThanOrEqual(before ?? 0);
+    expect(tight.devices[0]!.memory.tensors).toBe(tensors);
   }
   expect(refused).toBeGreaterThan(0);
 });

@@ -43,7 +43,12 @@ afterAll(() => device.dispose());
 function networksOf(mode: Mode, seed: number, fixedSeed: number): { networks: Networks; tensors: Tensor[] } {
   const own = goldenWeights(device, seed, ['resnet', 'fpn', 'ensemble']);
   const tensors = [...own.values()];
-  const parts = { local: new Branch(own, 'resnet50', 'local'), ensemble: new Ensemble(own) };
+  const parts = {
+    device,
+    precision: 'float32' as const,
+    local: new Branch(own, 'resnet50', 'local'),
+    ensemble: new Ensemble(own),
+  };
   if (mode !== 'bidirectional')
     return { networks: { ...parts, global: new Branch(own, 'resnet50', 'global') }, tensors };
   const fixed = goldenWeights(device, fixedSeed, ['resnet_global', 'fpn_global']);
@@ -131,7 +136,7 @@ describe.each(Object.keys(cases))('%s', (name) => {
     const labels = new Map<Output, Uint8Array>(
       outputs.map((output) => [output, new Uint8Array(width * height)]),
     );
-    await predict(networks, device, raster, {
+    await predict([networks], raster, {
       mode,
       outputs,
       patch,

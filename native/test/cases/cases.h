@@ -20,6 +20,7 @@
 #include "test/cases/triangle_resize.h"
 #ifdef GLNET_EMULATOR
 #include "test/cases/emulator.h"
+#include "test/cases/engine.h"
 #endif
 
 namespace glnet::test {
@@ -32,6 +33,7 @@ inline void all_cases(Suite& suite) {
   core_cases(suite);
 #ifdef GLNET_EMULATOR
   emulator_cases(suite);
+  engine_cases(suite);
 #endif
 }
 
