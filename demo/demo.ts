@@ -91,7 +91,7 @@ async function demo(): Promise<boolean> {
   console.log(
     `\n${agrees ? 'All figures agree' : 'FAILS: figures differ'} (tolerance ${tolerance}).\n` +
       `${formatSeconds(totalSeconds)} for the ${model.config.modes.length} modes, ` +
-      `${formatSeconds((performance.now() - started) / 1000)} in all; tensors took ${formatBytes(model.memory.peak)} at most, ` +
+      `${formatSeconds((performance.now() - started) / 1000)} in all; tensors took ${formatBytes(model.devices[0]!.memory.peak)} at most, ` +
       `the process ${formatBytes(process.resourceUsage().maxRSS * 1024)}.\n` +
       `The bidirectional ensemble's mask and preview:\n${files.map((file) => `  ${path.relative('', file)}`).join('\n')}`,
   );

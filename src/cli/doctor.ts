@@ -2,31 +2,51 @@
 import os from 'node:os';
 import path from 'node:path';
 import { binding, native } from '../binding';
-import { Device, type DeviceKind, deviceKinds } from '../tensor/device';
+import { chooseDevices, type DeviceName } from '../inference/devices';
+import { Device, type DeviceKind, deviceCount } from '../tensor/device';
 import { formatBytes, formatSeconds, formatTable } from './format';
 import type { Comparison } from './self-test';
 
 interface SelfTest {
-  device: DeviceKind;
+  device: string;
   passes: boolean;
   seconds: number;
   comparisons?: Comparison[];
   error?: string;
 }
 
+export interface DoctorArguments {
+  device?: DeviceName;
+  gpu?: boolean;
+  json?: boolean;
+}
+
+/** A device of this machine, or why there is none of its kind. */
+interface Found {
+  name: string;
+  description?: string;
+  error?: string;
+}
+
 /** @returns the exit code */
-export async function doctor({ json }: { json?: boolean }): Promise<number> {
+export async function doctor({ device, gpu, json }: DoctorArguments): Promise<number> {
   const machine = tryTo(() => native(() => binding().machine()));
-  const devices = deviceKinds.map((kind) => ({
-    kind,
-    ...(machine.error === undefined ? tryDevice(kind) : { error: 'needs the addon' }),
-  }));
+  const devices: Found[] =
+    machine.error === undefined
+      ? (['cpu', 'cuda'] as const).flatMap(findDevices)
+      : [{ name: 'cpu', error: 'needs the addon' }];
+  const asked = device ?? (gpu ? 'cuda:all' : undefined);
+  const tested = asked === undefined ? devices.filter(({ error }) => error === undefined) : namesOf(asked);
+  // Without a GPU the rest works; whoever asks for one wants to know.
+  const needed = asked === undefined ? devices.filter(({ name }) => name.startsWith('cpu')) : [];
   const sharp = tryTo(() => (require('sharp') as typeof import('sharp')).versions);
   const tests: SelfTest[] = [];
-  for (const { kind, error } of devices) {
-    if (kind !== 'reference' && error === undefined) tests.push(await selfTest(kind));
+  for (const { name, error } of tested) {
+    tests.push(
+      error === undefined ? await selfTest(name) : { device: name, passes: false, seconds: 0, error },
+    );
   }
-  const passes = devices.every(({ error }) => error === undefined) && tests.every((test) => test.passes);
+  const passes = needed.every(({ error }) => error === undefined) && tests.every((test) => test.passes);
   const [cpu] = os.cpus();
   const report = {
     glnet: (require(path.join(__dirname, '../../package.json')) as { version: string }).version,
@@ -61,7 +81,10 @@ export async function doctor({ json }: { json?: boolean }): Promise<number> {
         ['processor', `${model}, ${isa}${bfloat16 ? ', bfloat16 units' : ''}`],
         ['threads', String(threads)],
         ['memory', `${formatBytes(report.memory.total)}, ${formatBytes(report.memory.free)} free`],
-        ...devices.map(({ kind, error }): [string, string] => [`device ${kind}`, error ?? 'ready']),
+        ...devices.map(({ name, description, error }): [string, string] => [
+          `device ${name}`,
+          error ?? `ready: ${description}`,
+        ]),
       ]),
     );
     if (machine.error !== undefined) console.log(`\n${machine.error}`);
@@ -78,12 +101,28 @@ function tryTo<T>(call: () => T): { value?: T; error?: string } {
   }
 }
 
-function tryDevice(kind: DeviceKind): { error?: string } {
-  const { error } = tryTo(() => new Device({ kind }).dispose());
-  return error === undefined ? {} : { error };
+function findDevices(kind: DeviceKind): Found[] {
+  const { value: count, error } = tryTo(() => deviceCount(kind));
+  if (count === undefined) return [{ name: kind, error: error! }];
+  return Array.from({ length: count }, (_, index) => describeDevice(kind, index));
 }
 
-async function selfTest(device: DeviceKind): Promise<SelfTest> {
+function describeDevice(kind: DeviceKind, index: number): Found {
+  const name = `${kind}:${index}`;
+  const { value, error } = tryTo(() => {
+    using device = new Device({ kind, index });
+    return device.description;
+  });
+  return { name, ...(error === undefined ? { description: value! } : { error }) };
+}
+
+function namesOf(device: DeviceName): Found[] {
+  const { value, error } = tryTo(() => chooseDevices(device));
+  if (!value) return [{ name: device, error: error! }];
+  return value.indices.map((index) => describeDevice(value.kind, index));
+}
+
+async function selfTest(device: string): Promise<SelfTest> {
   const start = performance.now();
   const seconds = () => (performance.now() - start) / 1000;
   try {

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { allModes, type ModelConfig, openModel, writeModel } from '../checkpoint/model-file';
 import { elementCount, fromFloat32, type StateDict } from '../checkpoint/state-dict';
+import { chooseDevices } from '../inference/devices';
 import { NetworkStore } from '../inference/networks';
 import { type Output, outputsOf, predict } from '../inference/predict';
 import { expectedParameters } from '../models/parameters';
 import { openRaster } from '../raster/raster';
-import { Device, type DeviceKind, type TensorData } from '../tensor/device';
+import { Device, type TensorData } from '../tensor/device';
 
 /** The smallest network that still has every part of a large one. */
 export const smallConfig: ModelConfig = {
@@ -65,8 +66,9 @@ function testPixels(): Uint8Array {
 }
 
 /** The logits and the confidence of every mode and output, by name. */
-async function run(model: string, kind: DeviceKind): Promise<Map<string, number[]>> {
-  using device = new Device({ kind });
+async function run(model: string, name: string): Promise<Map<string, number[]>> {
+  const { kind, indices } = chooseDevices(name);
+  using device = new Device({ kind, index: indices[0]! });
   const file = await openModel(model);
   const store = new NetworkStore(file, device);
   const values = new Map<string, number[]>();
@@ -117,13 +119,13 @@ const byteTolerance = 1.5 / 255;
 const confidence = 'confidence';
 
 /** Compares a device with `reference`, from pixels to confidence. */
-export async function compareWithReference(kind: DeviceKind): Promise<Comparison[]> {
+export async function compareWithReference(device: string): Promise<Comparison[]> {
   const folder = await mkdtemp(path.join(tmpdir(), 'glnet-'));
   try {
     const model = path.join(folder, 'model.safetensors');
     await writeModel(model, smallConfig, randomWeights(smallConfig, 1));
     const expected = await run(model, 'reference');
-    const found = await run(model, kind);
+    const found = await run(model, device);
     return Array.from(expected, ([name, values]) => {
       const others = found.get(name)!;
       let worst = others.length === values.length ? 0 : Number.POSITIVE_INFINITY;

@@ -209,7 +209,10 @@ describe('doctor', () => {
       node: process.versions.node,
       oneDNN: expect.stringMatching(/^\d+\.\d+/),
       libvips: expect.stringMatching(/^\d+\.\d+/),
-      devices: [{ kind: 'cpu' }, { kind: 'reference' }],
+      devices: [
+        { name: 'cpu:0', description: expect.stringMatching(/threads/) },
+        { name: expect.stringMatching(/^cuda/) },
+      ],
       passes: true,
     });
     expect(code).toBe(0);
@@ -231,7 +234,7 @@ describe('doctor', () => {
   test('prints a verdict', async () => {
     const { code, stdout } = await glnet(['doctor']);
     expect(stdout).toMatch(
-      /oneDNN +\d[\s\S]*device cpu +ready[\s\S]*ensemble, logits +\d\.\de-\d[\s\S]*\npasses: worst difference/,
+      /oneDNN +\d[\s\S]*device cpu:0 +ready[\s\S]*ensemble, logits +\d\.\de-\d[\s\S]*\npasses: worst difference/,
     );
     expect(code).toBe(0);
   });

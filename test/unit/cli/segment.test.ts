@@ -139,6 +139,7 @@ test('bad files are reported and the rest goes on', async () => {
     patches: 4,
     patchesPerSecond: number,
     batch: 2,
+    devices: ['cpu:0'],
     poolPeakBytes: number,
   });
   expect(totals).toEqual({
