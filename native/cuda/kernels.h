@@ -10,6 +10,7 @@
   X(BatchNorm, batch_norm)         \
   X(Cast, cast)                    \
   X(Concat, concat)                \
+  X(Conv2d, conv2d)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
   X(MaxPool, max_pool)             \
@@ -24,6 +25,7 @@ GLNET_CUDA_OPS(GLNET_DECLARE)
 #undef GLNET_DECLARE
 
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
+void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
 
@@ -33,6 +35,7 @@ inline void fill(Backend& backend) {
   GLNET_CUDA_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
   backend.batch_norm.prepare = prepare_batch_norm;
+  backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
   backend.resize.prepare = prepare_resize;
 }
