@@ -28,5 +28,6 @@ using namespace ::glnet::emulator;
 constexpr int64_t kMostBlocks = 7;
 constexpr size_t kMostCorners = 2;
 constexpr int64_t kBusyBlocks = 4;
+constexpr int64_t kScratchBytes = 1 << 20;
 
 }  // namespace glnet::cuda

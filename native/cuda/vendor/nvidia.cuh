@@ -24,6 +24,8 @@ constexpr int64_t kMostBlocks = 4096;
 constexpr size_t kMostCorners = 256;
 /// So few that smaller blocks, and more of them, use a large card better.
 constexpr int64_t kBusyBlocks = 264;
+/// What an op that can do its work in parts takes of the device's memory for one part.
+constexpr int64_t kScratchBytes = 32 << 20;
 
 inline void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
