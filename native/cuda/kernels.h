@@ -6,10 +6,12 @@
 // The ops that have a CUDA version.
 #define GLNET_CUDA_OPS(X)          \
   X(Add, add)                      \
+  X(AggregateConv, aggregate_conv) \
   X(Argmax, argmax)                \
   X(BatchNorm, batch_norm)         \
   X(Cast, cast)                    \
   X(Concat, concat)                \
+  X(Conv2d, conv2d)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
   X(MaxPool, max_pool)             \
@@ -23,7 +25,9 @@ namespace glnet::cuda {
 GLNET_CUDA_OPS(GLNET_DECLARE)
 #undef GLNET_DECLARE
 
+void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
+void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
 
@@ -32,7 +36,9 @@ inline void fill(Backend& backend) {
 #define GLNET_ENTRY(Type, name) backend.name.run = name;
   GLNET_CUDA_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
+  backend.aggregate_conv.prepare = prepare_aggregate_conv;
   backend.batch_norm.prepare = prepare_batch_norm;
+  backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
   backend.resize.prepare = prepare_resize;
 }

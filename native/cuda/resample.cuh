@@ -66,6 +66,12 @@ static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* tap
   }
 }
 
+/// Writes the taps of all output positions of an axis: chain.bytes().
+inline void fill_taps(const Context& context, const Chain& chain, Tap* taps) {
+  launch(taps_kernel, blocks_for(chain.outputs()), kThreads, 0, stream_of(context), chain, chain.outputs(),
+         chain.slots(), taps);
+}
+
 /// Sizes of what `gather_kernel` reads and writes; strides in elements.
 struct Gather {
   int64_t rows;       ///< of all the patches together
@@ -110,12 +116,8 @@ void resample(const Context& context, const View& x, const View& y, const Chain&
               const std::vector<int>& tops, const std::vector<int>& lefts) {
   auto* row_taps = static_cast<Tap*>(context.workspace);
   Tap* column_taps = row_taps + rows.bytes() / sizeof(Tap);
-  const auto fill = [&](const Chain& chain, Tap* taps) {
-    launch(taps_kernel, blocks_for(chain.outputs()), kThreads, 0, stream_of(context), chain, chain.outputs(),
-           chain.slots(), taps);
-  };
-  fill(rows, row_taps);
-  fill(columns, column_taps);
+  fill_taps(context, rows, row_taps);
+  fill_taps(context, columns, column_taps);
   const auto gather = [&](int64_t first, int64_t count, int64_t map_stride, const Corners& corners) {
     const int64_t n = count * y.dim(1);
     const Gather g{

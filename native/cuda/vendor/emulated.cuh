@@ -10,6 +10,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define UNROLL
 
 #define SHARED_ARRAY(Type, name, count)              \
   static_assert(std::is_trivially_copyable_v<Type>); \
@@ -26,6 +27,8 @@ using namespace ::glnet::emulator;
 // So few that small tests take the loops over the grid, and over launches, more than once.
 constexpr int64_t kMostBlocks = 7;
 constexpr size_t kMostCorners = 2;
+constexpr int64_t kBusyBlocks = 4;
+constexpr int64_t kScratchBytes = 1 << 20;
 
 constexpr const char* kKind = "emulator";
 

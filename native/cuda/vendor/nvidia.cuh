@@ -8,6 +8,9 @@
 
 #include "core/error.h"
 
+// Before a loop whose arrays must stay in registers.
+#define UNROLL _Pragma("unroll")
+
 #define SHARED_ARRAY(Type, name, count) __shared__ Type name[count]
 #define DYNAMIC_SHARED(Type, name)                                      \
   extern __shared__ __align__(16) unsigned char glnet_dynamic_shared[]; \
@@ -19,6 +22,10 @@ namespace glnet::cuda {
 constexpr int64_t kMostBlocks = 4096;
 /// Patches of one launch, whose corners are parameters of the kernel: 2 of its 4 KB.
 constexpr size_t kMostCorners = 256;
+/// So few that smaller blocks, and more of them, use a large card better.
+constexpr int64_t kBusyBlocks = 264;
+/// What an op that can do its work in parts takes of the device's memory for one part.
+constexpr int64_t kScratchBytes = 32 << 20;
 
 constexpr const char* kKind = "cuda";
 

@@ -137,6 +137,13 @@ inline void aggregate_conv_cases(Suite& suite) {
   add("patches in groups",
       {whole({6, 34, 36, 2}), whole({6, 31, 32, 12}, {34, 36}), whole({1, 7, 11, 5}, {34, 36})}, 201, 3,
       kBias | kAddend | kRelu);
+  // The same on the emulator, whose budget for products is smaller.
+  add("products in slices", {whole({1, 12, 13, 24}, {20, 23}), whole({1, 20, 23, 3})}, 200, 3, kBias);
+  add("products in groups, the last one smaller",
+      {crops({1, 17, 19, 24}, {0, 3, 12, 1, 9}, {13, 0, 5, 2, 7}, 5, 6, {13, 11})}, 130, 5, kAddend);
+  // Wide sources: a band of which CUDA's shared memory holds fewer channels at once, and none.
+  add("150 columns", {whole({1, 3, 150, 16}, {9, 170})}, 40, 3, kBias);
+  add("600 columns", {whole({1, 2, 600, 5}, {9, 600})}, 9, 3, kBias);
   add("the final stage, small",
       {whole({2, 4, 4, 8}, {33, 33}), crops({1, 4, 4, 8}, {0, 3}, {3, 0}, 1, 1, {4, 4, 33, 33}),
        whole({2, 8, 8, 8}, {33, 33}), crops({1, 8, 8, 8}, {0, 6}, {6, 1}, 2, 2, {8, 8, 33, 33}),
