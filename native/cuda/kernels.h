@@ -13,9 +13,12 @@
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
   X(MaxPool, max_pool)             \
+  X(MergePatches, merge_patches)   \
   X(Relu, relu)                    \
   X(Resize, resize)                \
-  X(Softmax, softmax)
+  X(Softmax, softmax)              \
+  X(Stitch, stitch)                \
+  X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
 
@@ -25,7 +28,10 @@ GLNET_CUDA_OPS(GLNET_DECLARE)
 
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
+void prepare_stitch(const Stitch& op, Prepare& prepare);
+void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
 
 /// Puts the kernels into a backend's table; ops that have none keep nullptr.
 inline void fill(Backend& backend) {
@@ -34,7 +40,10 @@ inline void fill(Backend& backend) {
 #undef GLNET_ENTRY
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.merge_patches.prepare = prepare_merge_patches;
   backend.resize.prepare = prepare_resize;
+  backend.stitch.prepare = prepare_stitch;
+  backend.triangle_resize.prepare = prepare_triangle_resize;
 }
 
 }  // namespace glnet::cuda

@@ -1,4 +1,5 @@
-// Bilinear resizes, one after the other, of maps or of crops of one: for resize and crop_resize.
+// Bilinear resizes, one after the other, of maps or of crops of one: for resize and crop_resize;
+// merge_patches takes their taps.
 //
 // Resizes along an axis compose into one sparse row an output position: at most two source positions after
 // one resize, four after two. A first kernel, a thread an output position, follows each of these paths back
@@ -66,6 +67,12 @@ static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* tap
   }
 }
 
+/// Fills taps: chain.bytes() of them.
+inline void make_taps(const Context& context, const Chain& chain, Tap* taps) {
+  launch(taps_kernel, blocks_for(chain.outputs()), kThreads, 0, stream_of(context), chain, chain.outputs(),
+         chain.slots(), taps);
+}
+
 /// Sizes of what `gather_kernel` reads and writes; strides in elements.
 struct Gather {
   int64_t rows;       ///< of all the patches together
@@ -110,12 +117,8 @@ void resample(const Context& context, const View& x, const View& y, const Chain&
               const std::vector<int>& tops, const std::vector<int>& lefts) {
   auto* row_taps = static_cast<Tap*>(context.workspace);
   Tap* column_taps = row_taps + rows.bytes() / sizeof(Tap);
-  const auto fill = [&](const Chain& chain, Tap* taps) {
-    launch(taps_kernel, blocks_for(chain.outputs()), kThreads, 0, stream_of(context), chain, chain.outputs(),
-           chain.slots(), taps);
-  };
-  fill(rows, row_taps);
-  fill(columns, column_taps);
+  make_taps(context, rows, row_taps);
+  make_taps(context, columns, column_taps);
   const auto gather = [&](int64_t first, int64_t count, int64_t map_stride, const Corners& corners) {
     const int64_t n = count * y.dim(1);
     const Gather g{
