@@ -15,9 +15,12 @@
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
   X(MaxPool, max_pool)             \
+  X(MergePatches, merge_patches)   \
   X(Relu, relu)                    \
   X(Resize, resize)                \
-  X(Softmax, softmax)
+  X(Softmax, softmax)              \
+  X(Stitch, stitch)                \
+  X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
 
@@ -29,7 +32,10 @@ void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
+void prepare_stitch(const Stitch& op, Prepare& prepare);
+void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
 
 /// Puts the kernels into a backend's table; ops that have none keep nullptr.
 inline void fill(Backend& backend) {
@@ -40,7 +46,10 @@ inline void fill(Backend& backend) {
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.merge_patches.prepare = prepare_merge_patches;
   backend.resize.prepare = prepare_resize;
+  backend.stitch.prepare = prepare_stitch;
+  backend.triangle_resize.prepare = prepare_triangle_resize;
 }
 
 }  // namespace glnet::cuda

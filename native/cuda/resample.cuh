@@ -1,4 +1,5 @@
-// Bilinear resizes, one after the other, of maps or of crops of one: for resize and crop_resize.
+// Bilinear resizes, one after the other, of maps or of crops of one: for resize and crop_resize;
+// merge_patches takes their taps.
 //
 // Resizes along an axis compose into one sparse row an output position: at most two source positions after
 // one resize, four after two. A first kernel, a thread an output position, follows each of these paths back

@@ -20,6 +20,7 @@
 // inlined function count as the same place.
 #pragma once
 
+#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
@@ -242,6 +243,14 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize,
                   std::source_location site = std::source_location::current()) {
   const int lane = detail::lane(), source = lane ^ lanes;
   return detail::shuffle(mask, value, source < (lane & -width) + width ? source : lane, site);
+}
+
+inline int __popc(unsigned bits) {
+  return std::popcount(bits);
+}
+/// The product, rounded: never part of a fused multiply-add.
+inline double __dmul_rn(double a, double b) {
+  return a * b;
 }
 
 /// Adds and returns the value before. Threads are switched only where they wait: nothing comes between.

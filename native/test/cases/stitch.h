@@ -107,6 +107,12 @@ inline void stitch_cases(Suite& suite) {
       },
       limits);
   suite.add<Stitch>(
+      "256 classes, many small patches",
+      [](Builder& b) {
+        return make_stitch({make_stitch_source(b, 31, 67, 2, 8, 8, {2, 2, 256})}, 31, 67, 0, 31);
+      },
+      limits);
+  suite.add<Stitch>(
       "one pixel",
       [](Builder& b) { return make_stitch({make_stitch_source(b, 1, 1, 0, 4, 4, {1, 1, 2})}, 1, 1, 0, 1); },
       limits);
