@@ -63,7 +63,9 @@ Options parse(int argc, char** argv) {
 }
 
 const Backend& backend_of(const std::string& name) {
+#ifdef GLNET_CPU
   if (name == "cpu") return cpu_backend();
+#endif
   if (name == "reference") return reference_backend();
 #ifdef GLNET_EMULATOR
   if (name == "emulator") {
