@@ -55,10 +55,18 @@ cudaEvent_t make_event() {
 
 class Gpu final : public Engine {
  public:
-  explicit Gpu(int index) : index_(index) {
+  explicit Gpu(int index) : index_(index) {}
+
+  void open() {
     use();
     check_cuda(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking), "stream");
     check_cuda(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "stream");
+    for (Slot& slot : slots_) {
+      check_cuda(cudaMallocHost(&slot.host, kSlotBytes), "pinned memory");
+      check_cuda(cudaMalloc(&slot.device, kSlotBytes), "staging memory");
+      slot.host_free = make_event();
+      slot.device_free = make_event();
+    }
   }
 
   // Nothing is checked: a lost device refuses, and there is nobody to tell.
@@ -207,16 +215,7 @@ class Gpu final : public Engine {
   /// CUDA's calls go to the calling thread's device.
   void use() const { check_cuda(cudaSetDevice(index_), "cudaSetDevice"); }
 
-  const Slot& next_slot() {
-    Slot& slot = slots_[next_++ % kSlots];
-    if (!slot.device_free) {
-      check_cuda(cudaMallocHost(&slot.host, kSlotBytes), "pinned memory");
-      check_cuda(cudaMalloc(&slot.device, kSlotBytes), "staging memory");
-      slot.host_free = make_event();
-      slot.device_free = make_event();
-    }
-    return slot;
-  }
+  const Slot& next_slot() { return slots_[next_++ % kSlots]; }
 
   int index_;
   cudaStream_t compute_ = nullptr;
@@ -261,7 +260,9 @@ std::shared_ptr<Engine> open_device(const EngineOptions& options) {
     fail(ErrorCode::native, "CUDA: device ", options.index, ", ", properties.name, ", has compute capability ",
          properties.major, ".", properties.minor, "; 7.5 or later is needed. Use another, or the device 'cpu'");
   }
-  return std::make_shared<Gpu>(options.index);
+  const auto gpu = std::make_shared<Gpu>(options.index);
+  gpu->open();
+  return gpu;
 }
 
 }  // namespace glnet::cuda

@@ -173,7 +173,7 @@ inline void engine_cases(Suite& suite) {
   suite.direct("engine", "out of memory names what was asked for, and the device goes on", [](Device&) {
     Findings wrong;
     const EmulatedMachine machine("GLNET_EMULATOR_MEMORY", "20971520");  // 20 MiB
-    Device device = emulated_device();
+    Device device = emulated_device(1);
     const Tensor kept = device.allocate({10 << 20}, DType::uint8, "test");
     const std::string message =
         message_of(ErrorCode::out_of_memory, [&] { device.allocate({16 << 20}, DType::uint8, "conv2d"); });
