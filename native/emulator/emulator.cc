@@ -101,7 +101,6 @@ class Runner {
   detail::Array dynamic_array(size_t size) { return {arena_.get() + kGap, dynamic_bytes_ / size, 0}; }
   void note(const detail::Array& array, size_t element, detail::Access access);
   size_t current() const { return current_; }
-  bool running() const { return running_; }
 
   /// Fails, naming the launch, the block, and the thread that runs.
   template <class... Parts>
@@ -131,7 +130,6 @@ class Runner {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
 
-  bool running_ = false;
   std::source_location launched_at_;
   Schedule schedule_;
   std::mt19937_64 random_;
@@ -163,11 +161,14 @@ class Runner {
 
 constexpr size_t kArenaBytes = 2 * Limits::kOptInSharedBytes;
 
-thread_local Runner runner;
+// Pointers, since a library that is loaded late finds little thread-local memory of the fast kind.
+thread_local std::unique_ptr<Runner> runner;
+/// The runner while a kernel runs: without the check for construction that `runner` costs at every access.
+constinit thread_local Runner* running = nullptr;
 
 Runner& active() {
-  if (!runner.running()) fail(ErrorCode::native, "emulator: a device function was called outside a kernel");
-  return runner;
+  if (!running) fail(ErrorCode::native, "emulator: a device function was called outside a kernel");
+  return *running;
 }
 
 void Runner::run(const LaunchGrid& grid, dim3 block, size_t shared_bytes, void (*call)(void*), void* self) {
@@ -197,11 +198,10 @@ void Runner::run(const LaunchGrid& grid, dim3 block, size_t shared_bytes, void (
     const auto n = static_cast<unsigned>(i);
     threads_[i].index = {n % block.x, n / block.x % block.y, n / block.x / block.y};
   }
-  running_ = true;
+  running = this;
   struct Stop {
-    bool& running;
-    ~Stop() { running = false; }
-  } stop{running_};
+    ~Stop() { running = nullptr; }
+  } stop;
 
   const uint64_t blocks = uint64_t{grid.size.x} * grid.size.y * grid.size.z;
   // A random order of blocks without a list of them: a walk whose step shares no divisor with their number.
@@ -538,7 +538,7 @@ void run_grid(const void* kernel, const LaunchGrid& grid, dim3 block, size_t sha
   const auto refuse = [&](const auto&... parts) {
     fail(ErrorCode::native, "emulator: launch at ", place(grid.at), ": ", parts...);
   };
-  if (runner.running()) refuse("a kernel cannot launch another");
+  if (running) refuse("a kernel cannot launch another");
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   if (threads < 1 || threads > Limits::kBlockThreads || block.z > Limits::kBlockDepth) {
     refuse("a block of ", block.x, " x ", block.y, " x ", block.z, " threads; it must have 1 to ",
@@ -560,7 +560,8 @@ void run_grid(const void* kernel, const LaunchGrid& grid, dim3 block, size_t sha
     refuse(shared_bytes, " bytes of dynamic shared memory, and the kernel may have ", allowed,
            "; call allow_shared first");
   }
-  runner.run(grid, block, shared_bytes, call, self);
+  if (!runner) runner = std::make_unique<Runner>();
+  runner->run(grid, block, shared_bytes, call, self);
 }
 
 void allow_shared(const void* kernel, size_t bytes) {
