@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "emulator/emulator.h"
+#include "emulator/mma.h"
 
 #define __global__
 #define __device__
@@ -29,5 +30,10 @@ constexpr int64_t kMostBlocks = 7;
 constexpr size_t kMostCorners = 2;
 constexpr int64_t kBusyBlocks = 4;
 constexpr int64_t kScratchBytes = 1 << 20;
+
+/// Whether kernels may use tensor cores. `wanted`: GLNET_TENSOR_CORES, nullptr if it is not set.
+inline bool tensor_cores(const char* wanted) {
+  return wanted && !std::strcmp(wanted, "1");
+}
 
 }  // namespace glnet::cuda
