@@ -153,9 +153,9 @@ Chain chain_along(const GridSource& s, size_t axis) {
 bool taps_pay(const GridSource& s, const View& weight) {
   // Narrow tiles read more for each multiply-add. A term of the gather costs about as much as eight.
   const auto columns = [](int64_t n) {
-    if (n <= ThinTile::kColumns) return 3 * ThinTile::kColumns * 1.0;
-    if (n <= NarrowTile::kColumns) return 1.5 * NarrowTile::kColumns;
-    return static_cast<double>(round_up(n, SquareTile::kColumns));
+    if (n <= kThin) return 3.0 * kThin;
+    if (n <= kNarrow) return 1.5 * kNarrow;
+    return static_cast<double>(round_up(n, kSquare));
   };
   const int64_t outputs = weight.dim(0), kernel = weight.dim(2), area = kernel * kernel;
   const auto own = static_cast<double>(s.base_height() * s.base_width());

@@ -10,11 +10,24 @@
 // multiplied: one barrier a step. Loading, 16 neighbouring threads read 16 neighbouring channels of a pixel
 // or of an output; each reads four rows or columns and stores them as one quad. What positions and weights a
 // tile's rows and columns mean is worked out once, into shared memory.
+//
+// With GLNET_TENSOR_CORES in the environment bfloat16 is multiplied by tensor cores if it is 1, never if it
+// is 0; by default it is where the device has them, but not on the emulator. What bounds: the plain version
+// reads a number from shared memory for 2 multiply-adds, for 4 in its largest tile; that of the tensor cores
+// reads single numbers from global memory, 16 a thread and step. Considered: steps of 32 for tensor cores,
+// which spills registers in their largest tile. Left: reading 8 channels of a pixel at once; cp.async, which
+// needs no registers; wgmma, of sm_90 alone.
 #pragma once
+
+#include <cstdlib>
+#include <type_traits>
 
 #include "cuda/common.cuh"
 
 namespace glnet::cuda {
+
+/// How far a step goes along k.
+constexpr int kDepth = 16;
 
 /// Four neighbours, moved at once.
 template <class T>
@@ -22,25 +35,9 @@ struct alignas(4 * sizeof(T)) Quad {
   T v[4];
 };
 
-/// What a block computes: kRowThreads x kColumnThreads threads, each with kQuads x kQuads squares of 4 x 4.
-template <int kRowThreads_, int kColumnThreads_, int kQuads_>
-struct Tile {
-  static constexpr int kRowThreads = kRowThreads_, kColumnThreads = kColumnThreads_, kQuads = kQuads_;
-  static constexpr int kThreads = kRowThreads * kColumnThreads;
-  static constexpr int kRowQuads = kRowThreads * kQuads, kColumnQuads = kColumnThreads * kQuads;
-  static constexpr int kRows = 4 * kRowQuads, kColumns = 4 * kColumnQuads;
-};
-using LargeTile = Tile<16, 16, 2>;   // 128 x 128
-using SquareTile = Tile<16, 16, 1>;  // 64 x 64
-using NarrowTile = Tile<32, 8, 1>;   // 128 x 32
-using ThinTile = Tile<64, 2, 1>;     // 256 x 8
-
-/// Steps along k.
-constexpr int kDepth = 16;
-
-/// A channel and a tap.
+/// A channel and a tap, and how many pixels the tap lies after the first.
 struct Depth {
-  int channel, tap, tap_row, tap_column;
+  int channel, tap, tap_row, tap_column, pixels;
 };
 
 /// The left matrix: maps [N, height, width, channels], and how a convolution reads them.
@@ -55,8 +52,8 @@ struct Maps {
   __host__ __device__ int64_t rows() const { return static_cast<int64_t>(patches) * out_height * out_width; }
   __host__ __device__ int taps() const { return kernel_height * kernel_width; }
   /// Whether channels and taps are walked through together.
-  __host__ __device__ bool few_channels() const { return channels < kDepth; }
-  __host__ __device__ int steps() const {
+  __device__ bool few_channels() const { return channels < kDepth; }
+  __device__ int steps() const {
     return few_channels() ? (channels * taps() + kDepth - 1) / kDepth
                           : (channels + kDepth - 1) / kDepth * taps();
   }
@@ -73,6 +70,7 @@ struct Maps {
     }
     d.tap_row = d.tap / kernel_width;
     d.tap_column = d.tap % kernel_width;
+    d.pixels = d.tap_row * width + d.tap_column;
     return d;
   }
   /// Where the first tap of an output pixel lies: in the maps, and its row and column. Outside for rows past
@@ -92,7 +90,7 @@ struct Maps {
                         static_cast<unsigned>(column + d.tap_column) < static_cast<unsigned>(width) &&
                         d.channel < channels;
     if (!inside) return T(0.0f);
-    return x[static_cast<int64_t>(pixel + d.tap_row * width + d.tap_column) * channels + d.channel];
+    return x[static_cast<int64_t>(pixel + d.pixels) * channels + d.channel];
   }
 };
 
@@ -180,28 +178,141 @@ struct Finish {
   }
 };
 
-/// left and right are tiles of depth kDepth, [kDepth][quads + 1]: the odd stride spreads the quads that
-/// neighbouring threads store over all banks.
+/// What a block computes, in float32: kRowThreads x kColumnThreads threads, each with kQuads x kQuads squares
+/// of 4 x 4.
+template <int kRowThreads, int kColumnThreads, int kQuads>
+struct PlainTile {
+  using Element = float;  ///< in shared memory
+  static constexpr int kThreads = kRowThreads * kColumnThreads;
+  static constexpr int kRowQuads = kRowThreads * kQuads, kColumnQuads = kColumnThreads * kQuads;
+  // The odd stride spreads the quads that neighbouring threads store over all banks.
+  static constexpr int kLeftStride = kRowQuads + 1, kRightStride = kColumnQuads + 1;
+
+  template <class T>
+  static __device__ Element element(T value) {
+    return static_cast<float>(value);
+  }
+
+  // Thread (r, c) has rows r, r + kRowThreads, ... and columns c, c + kColumnThreads, ... of quads.
+  int row, column;
+  Quad<float> sums[kQuads][4][kQuads] = {};
+
+  __device__ explicit PlainTile(int thread) : row(thread / kColumnThreads), column(thread % kColumnThreads) {}
+
+  /// One step; the tiles begin at these quads of the arrays.
+  template <class Array>
+  __device__ __forceinline__ void multiply(Array left, int left_begin, Array right, int right_begin) {
+    for (int k = 0; k < kDepth; ++k) {
+      Quad<float> a[kQuads], b[kQuads];
+      for (int i = 0; i < kQuads; ++i) {
+        a[i] = left[left_begin + k * kLeftStride + row + i * kRowThreads];
+        b[i] = right[right_begin + k * kRightStride + column + i * kColumnThreads];
+      }
+      for (int i = 0; i < kQuads; ++i) {
+        for (int r = 0; r < 4; ++r) {
+          for (int j = 0; j < kQuads; ++j) {
+            for (int c = 0; c < 4; ++c) sums[i][r][j].v[c] += a[i].v[r] * b[j].v[c];
+          }
+        }
+      }
+    }
+  }
+
+  /// Calls put(row, column, quad) for all of the tile that is the thread's.
+  template <class Put>
+  __device__ __forceinline__ void finish(Put&& put) {
+    UNROLL for (int i = 0; i < kQuads; ++i) {
+      UNROLL for (int r = 0; r < 4; ++r) {
+        UNROLL for (int j = 0; j < kQuads; ++j) {
+          put(4 * (row + i * kRowThreads) + r, 4 * (column + j * kColumnThreads), sums[i][r][j]);
+        }
+      }
+    }
+  }
+};
+
+/// The same on tensor cores, of bfloat16: kRowWarps x kColumnWarps warps, each with kRowSquares x
+/// kColumnSquares squares of 16 x 16. Sums go out through shared memory, since only the hardware knows which
+/// of them a lane has.
+template <int kRowWarps, int kColumnWarps, int kRowSquares, int kColumnSquares>
+struct TensorTile {
+  using Element = uint16_t;
+  static constexpr int kWarps = kRowWarps * kColumnWarps, kThreads = 32 * kWarps;
+  static constexpr int kRowQuads = 4 * kRowWarps * kRowSquares;
+  static constexpr int kColumnQuads = 4 * kColumnWarps * kColumnSquares;
+  // 16 bytes more than the tile's side, so that the 16 lines of a square do not begin in the same bank.
+  static constexpr int kLeftStride = kRowQuads + 2, kRightStride = kColumnQuads + 2;
+
+  static __device__ Element element(bfloat16 value) { return value.bits; }
+
+  int warp, lane;
+  SumFragment sums[kRowSquares][kColumnSquares];
+
+  __device__ explicit TensorTile(int thread) : warp(thread / 32), lane(thread % 32) {
+    UNROLL for (int i = 0; i < kRowSquares; ++i) {
+      UNROLL for (int j = 0; j < kColumnSquares; ++j) fill_fragment(sums[i][j], 0.0f);
+    }
+  }
+  /// Where a square of the warp begins in the tile, in quads.
+  __device__ int row_of(int i) const { return 4 * (warp / kColumnWarps * kRowSquares + i); }
+  __device__ int column_of(int j) const { return 4 * (warp % kColumnWarps * kColumnSquares + j); }
+
+  template <class Array>
+  __device__ __forceinline__ void multiply(Array left, int left_begin, Array right, int right_begin) {
+    static_assert(kDepth == 16);
+    LeftFragment a;
+    RightFragment b[kColumnSquares];
+    UNROLL for (int j = 0; j < kColumnSquares; ++j) {
+      load_matrix_sync(b[j], &right[right_begin + column_of(j)], 4 * kRightStride);
+    }
+    UNROLL for (int i = 0; i < kRowSquares; ++i) {
+      load_matrix_sync(a, &left[left_begin + row_of(i)], 4 * kLeftStride);
+      UNROLL for (int j = 0; j < kColumnSquares; ++j) mma_sync(sums[i][j], a, b[j], sums[i][j]);
+    }
+  }
+
+  template <class Put>
+  __device__ __forceinline__ void finish(Put&& put) {
+    constexpr int kStride = 5;  // quads: 4 of a line, and one that spreads lines over the banks
+    constexpr int kSquare = 16 * kStride;
+    SHARED_ARRAY(Quad<float>, squares, kWarps * kSquare);
+    UNROLL for (int i = 0; i < kRowSquares; ++i) {
+      UNROLL for (int j = 0; j < kColumnSquares; ++j) {
+        store_matrix_sync(&squares[warp * kSquare], sums[i][j], 4 * kStride);
+        __syncwarp();
+        for (int quad = lane; quad < 64; quad += 32) {
+          const Quad<float> q = squares[warp * kSquare + quad / 4 * kStride + quad % 4];
+          put(4 * row_of(i) + quad / 4, 4 * (column_of(j) + quad % 4), q);
+        }
+        __syncwarp();
+      }
+    }
+  }
+};
+
+/// A processor has registers for two blocks at least, one of which loads while the other multiplies.
+/// Left and right tiles lie in shared memory as [depth][quads], `stride` quads apart.
 template <class Tile, class T, class Ending>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, 2)
     gemm_kernel(Maps<T> maps, Weights<T> weights, Ending ending, int column_tiles) {
-  constexpr int kLeftStride = Tile::kRowQuads + 1, kRightStride = Tile::kColumnQuads + 1;
-  constexpr int kLeft = kDepth * kLeftStride, kRight = kDepth * kRightStride;
+  using Element = typename Tile::Element;
+  constexpr int kRowQuads = Tile::kRowQuads, kColumnQuads = Tile::kColumnQuads;
+  constexpr int kLeft = kDepth * Tile::kLeftStride, kRight = kDepth * Tile::kRightStride;
   constexpr int kLoaders = Tile::kThreads / kDepth;  // threads that read the same k
-  constexpr int kLeftLoads = Tile::kRowQuads / kLoaders;
-  constexpr int kRightLoads = (Tile::kColumnQuads + kLoaders - 1) / kLoaders;
-  static_assert(Tile::kRowQuads % kLoaders == 0 && Tile::kThreads >= Tile::kRowQuads + Tile::kColumnQuads);
-  SHARED_ARRAY(Quad<float>, left, 2 * kLeft);
-  SHARED_ARRAY(Quad<float>, right, 2 * kRight);
-  SHARED_ARRAY(Quad<int>, pixels, Tile::kRowQuads);
-  SHARED_ARRAY(Quad<int>, pixel_rows, Tile::kRowQuads);
-  SHARED_ARRAY(Quad<int>, pixel_columns, Tile::kRowQuads);
-  SHARED_ARRAY(Quad<int>, begins, Tile::kColumnQuads);
+  constexpr int kLeftLoads = kRowQuads / kLoaders;
+  constexpr int kRightLoads = (kColumnQuads + kLoaders - 1) / kLoaders;
+  static_assert(kRowQuads % kLoaders == 0 && Tile::kThreads >= kRowQuads + kColumnQuads);
+  SHARED_ARRAY(Quad<Element>, left, 2 * kLeft);
+  SHARED_ARRAY(Quad<Element>, right, 2 * kRight);
+  SHARED_ARRAY(Quad<int>, pixels, kRowQuads);
+  SHARED_ARRAY(Quad<int>, pixel_rows, kRowQuads);
+  SHARED_ARRAY(Quad<int>, pixel_columns, kRowQuads);
+  SHARED_ARRAY(Quad<int>, begins, kColumnQuads);
 
   const auto thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
-  const int64_t first_row = static_cast<int64_t>(block / column_tiles) * Tile::kRows;
-  const int first_column = block % column_tiles * Tile::kColumns;
-  if (thread < Tile::kRowQuads) {
+  const int64_t first_row = static_cast<int64_t>(block / column_tiles) * (4 * kRowQuads);
+  const int first_column = block % column_tiles * (4 * kColumnQuads);
+  if (thread < kRowQuads) {
     Quad<int> pixel, row, column;
     for (int i = 0; i < 4; ++i) {
       maps.place(first_row + 4 * thread + i, pixel.v[i], row.v[i], column.v[i]);
@@ -209,8 +320,8 @@ __global__ void __launch_bounds__(Tile::kThreads)
     pixels[thread] = pixel;
     pixel_rows[thread] = row;
     pixel_columns[thread] = column;
-  } else if (thread < Tile::kRowQuads + Tile::kColumnQuads) {
-    const int quad = thread - Tile::kRowQuads;
+  } else if (thread < kRowQuads + kColumnQuads) {
+    const int quad = thread - kRowQuads;
     Quad<int> begin;
     for (int i = 0; i < 4; ++i) begin.v[i] = weights.place(first_column + 4 * quad + i);
     begins[quad] = begin;
@@ -218,38 +329,36 @@ __global__ void __launch_bounds__(Tile::kThreads)
   __syncthreads();
 
   const int k = thread % kDepth, loader = thread / kDepth;
-  Quad<float> next_left[kLeftLoads], next_right[kRightLoads];
+  Quad<Element> next_left[kLeftLoads], next_right[kRightLoads];
   const auto load = [&](int step) {
     const Depth d = maps.depth(step, k);
     for (int i = 0; i < kLeftLoads; ++i) {
       const int quad = loader + i * kLoaders;
       const Quad<int> pixel = pixels[quad], row = pixel_rows[quad], column = pixel_columns[quad];
       for (int j = 0; j < 4; ++j) {
-        next_left[i].v[j] = static_cast<float>(maps.read(pixel.v[j], row.v[j], column.v[j], d));
+        next_left[i].v[j] = Tile::element(maps.read(pixel.v[j], row.v[j], column.v[j], d));
       }
     }
     for (int i = 0; i < kRightLoads; ++i) {
       const int quad = loader + i * kLoaders;
-      if (quad >= Tile::kColumnQuads) break;
+      if (quad >= kColumnQuads) break;
       const Quad<int> begin = begins[quad];
       for (int j = 0; j < 4; ++j) {
-        next_right[i].v[j] = static_cast<float>(weights.read(begin.v[j], d, maps.channels));
+        next_right[i].v[j] = Tile::element(weights.read(begin.v[j], d, maps.channels));
       }
     }
   };
   const auto store = [&](int half) {
     for (int i = 0; i < kLeftLoads; ++i) {
-      left[half * kLeft + k * kLeftStride + loader + i * kLoaders] = next_left[i];
+      left[half * kLeft + k * Tile::kLeftStride + loader + i * kLoaders] = next_left[i];
     }
     for (int i = 0; i < kRightLoads; ++i) {
       const int quad = loader + i * kLoaders;
-      if (quad < Tile::kColumnQuads) right[half * kRight + k * kRightStride + quad] = next_right[i];
+      if (quad < kColumnQuads) right[half * kRight + k * Tile::kRightStride + quad] = next_right[i];
     }
   };
 
-  // Thread (r, c) has rows r, r + kRowThreads, ... and columns c, c + kColumnThreads, ... of quads.
-  const int thread_row = thread / Tile::kColumnThreads, thread_column = thread % Tile::kColumnThreads;
-  Quad<float> sums[Tile::kQuads][4][Tile::kQuads] = {};
+  Tile tile(thread);
   const int steps = maps.steps();
   load(0);
   store(0);
@@ -257,60 +366,48 @@ __global__ void __launch_bounds__(Tile::kThreads)
   for (int step = 0; step < steps; ++step) {
     const int half = step % 2;
     if (step + 1 < steps) load(step + 1);
-    for (int d = 0; d < kDepth; ++d) {
-      Quad<float> a[Tile::kQuads], b[Tile::kQuads];
-      for (int i = 0; i < Tile::kQuads; ++i) {
-        a[i] = left[half * kLeft + d * kLeftStride + thread_row + i * Tile::kRowThreads];
-        b[i] = right[half * kRight + d * kRightStride + thread_column + i * Tile::kColumnThreads];
-      }
-      for (int i = 0; i < Tile::kQuads; ++i) {
-        for (int r = 0; r < 4; ++r) {
-          for (int j = 0; j < Tile::kQuads; ++j) {
-            for (int c = 0; c < 4; ++c) sums[i][r][j].v[c] += a[i].v[r] * b[j].v[c];
-          }
-        }
-      }
-    }
+    tile.multiply(left, half * kLeft, right, half * kRight);
     if (step + 1 < steps) store(1 - half);
     __syncthreads();
   }
-
-  UNROLL for (int i = 0; i < Tile::kQuads; ++i) {
-    UNROLL for (int r = 0; r < 4; ++r) {
-      const int64_t row = first_row + 4 * (thread_row + i * Tile::kRowThreads) + r;
-      if (row >= maps.rows()) continue;
-      UNROLL for (int j = 0; j < Tile::kQuads; ++j) {
-        const int column = first_column + 4 * (thread_column + j * Tile::kColumnThreads);
-        if (column < weights.columns) ending.store(row, column, sums[i][r][j], weights.columns - column);
-      }
+  tile.finish([&](int row, int column, const Quad<float>& sums) {
+    const int rest = weights.columns - first_column - column;
+    if (first_row + row < maps.rows() && rest > 0) {
+      ending.store(first_row + row, first_column + column, sums, rest);
     }
-  }
+  });
 }
 
 template <class Tile, class T, class Ending>
 void launch_gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights,
                  const Ending& ending) {
-  const int column_tiles = (weights.columns + Tile::kColumns - 1) / Tile::kColumns;
-  const int64_t tiles = (maps.rows() + Tile::kRows - 1) / Tile::kRows * column_tiles;
+  constexpr int kRows = 4 * Tile::kRowQuads, kColumns = 4 * Tile::kColumnQuads;
+  const int column_tiles = (weights.columns + kColumns - 1) / kColumns;
+  const int64_t tiles = (maps.rows() + kRows - 1) / kRows * column_tiles;
   launch(gemm_kernel<Tile, T, Ending>, static_cast<unsigned>(tiles), Tile::kThreads, 0, stream_of(context),
          maps, weights, ending, column_tiles);
 }
 
+// Columns of a thin and of a narrow tile, and the sides of a square and of a large one.
+constexpr int kThin = 8, kNarrow = 32, kSquare = 64, kLarge = 128;
+
 /// Multiplies, and hands the sums to `ending`.
 template <class T, class Ending>
 void gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights, const Ending& ending) {
-  const auto tiles = [&](int side) {
-    return (maps.rows() + side - 1) / side * ((weights.columns + side - 1) / side);
-  };
-  if (weights.columns <= ThinTile::kColumns) {
-    launch_gemm<ThinTile>(context, maps, weights, ending);
-  } else if (weights.columns <= NarrowTile::kColumns) {
-    launch_gemm<NarrowTile>(context, maps, weights, ending);
-  } else if (weights.columns > SquareTile::kColumns && tiles(LargeTile::kRows) >= kBusyBlocks) {
-    launch_gemm<LargeTile>(context, maps, weights, ending);
-  } else {
-    launch_gemm<SquareTile>(context, maps, weights, ending);
+  const int columns = weights.columns;
+  const int64_t large_tiles = (maps.rows() + kLarge - 1) / kLarge * ((columns + kLarge - 1) / kLarge);
+  const bool large = columns > kSquare && large_tiles >= kBusyBlocks;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (tensor_cores(std::getenv("GLNET_TENSOR_CORES"))) {
+      if (columns <= kNarrow) return launch_gemm<TensorTile<4, 2, 2, 1>>(context, maps, weights, ending);
+      if (large) return launch_gemm<TensorTile<2, 4, 4, 2>>(context, maps, weights, ending);
+      return launch_gemm<TensorTile<2, 4, 2, 1>>(context, maps, weights, ending);
+    }
   }
+  if (columns <= kThin) return launch_gemm<PlainTile<64, 2, 1>>(context, maps, weights, ending);
+  if (columns <= kNarrow) return launch_gemm<PlainTile<32, 8, 1>>(context, maps, weights, ending);
+  if (large) return launch_gemm<PlainTile<16, 16, 2>>(context, maps, weights, ending);
+  launch_gemm<PlainTile<16, 16, 1>>(context, maps, weights, ending);
 }
 
 /// What a device can refuse before anything is queued: other types, and what 32 bits cannot index.

@@ -48,6 +48,8 @@ const char* name_of(detail::Collective kind) {
       return "__all_sync";
     case detail::Collective::syncwarp:
       return "__syncwarp";
+    case detail::Collective::matrix:
+      return "an operation on matrices";
     case detail::Collective::none:
       break;
   }
@@ -96,7 +98,7 @@ class Runner {
 
   void barrier(const std::source_location& site);
   uint64_t collect(detail::Collective kind, unsigned mask, uint64_t value, int source,
-                   const std::source_location& site);
+                   const std::source_location& site, void (*finish)(const uint64_t* lanes));
   detail::Array static_array(const void* tag, size_t size, size_t count);
   detail::Array dynamic_array(size_t size) { return {arena_.get() + kGap, dynamic_bytes_ / size, 0}; }
   void note(const detail::Array& array, size_t element, detail::Access access);
@@ -360,7 +362,7 @@ void Runner::barrier(const std::source_location& site) {
 }
 
 uint64_t Runner::collect(detail::Collective kind, unsigned mask, uint64_t value, int source,
-                         const std::source_location& site) {
+                         const std::source_location& site, void (*finish)(const uint64_t* lanes)) {
   const size_t first = current_ / kWarp * kWarp, lane = current_ % kWarp;
   Thread& t = threads_[current_];
   if (!(mask >> lane & 1)) {
@@ -401,6 +403,11 @@ uint64_t Runner::collect(detail::Collective kind, unsigned mask, uint64_t value,
     other.state = State::ready;
   }
   if (kind == detail::Collective::syncwarp) order_warp(first, mask);
+  if (finish) {
+    uint64_t values[kWarp];
+    for (size_t i = 0; i < kWarp; ++i) values[i] = member(i) ? threads_[first + i].value : 0;
+    finish(values);
+  }
   return t.result;
 }
 
@@ -573,8 +580,9 @@ void allow_shared(const void* kernel, size_t bytes) {
   opt_in[kernel] = bytes;
 }
 
-uint64_t collect(Collective kind, unsigned mask, uint64_t value, int source, std::source_location site) {
-  return active().collect(kind, mask, value, source, site);
+uint64_t collect(Collective kind, unsigned mask, uint64_t value, int source, std::source_location site,
+                 void (*finish)(const uint64_t* lanes)) {
+  return active().collect(kind, mask, value, source, site, finish);
 }
 
 int lane() {
@@ -595,6 +603,12 @@ void note(const Array& array, size_t element, Access access) {
 
 void outside(size_t count, int64_t element) {
   active().wrong("shared memory: element ", element, " of an array of ", count);
+}
+
+void check_matrix(size_t begin, size_t row_bytes, const std::source_location& site) {
+  if (begin % 32 == 0 && row_bytes % 16 == 0) return;
+  active().wrong("a matrix at ", place(site), " begins at byte ", begin, " of its array, with rows of ",
+                 row_bytes, " bytes: must be multiples of 32 and 16");
 }
 
 }  // namespace detail

@@ -88,10 +88,12 @@ void allow_shared(const void* kernel, size_t bytes);
 /// Queues a kernel on a stream, see runtime.h; runs it at once if there is none.
 void submit(cudaStream_t stream, std::function<void()> kernel);
 
-enum class Collective : uint8_t { none, shuffle, ballot, any, all, syncwarp };
+enum class Collective : uint8_t { none, shuffle, ballot, any, all, syncwarp, matrix };
 /// Waits for the lanes of `mask`; `source` is the lane whose value the caller asks for. Returns that value,
-/// or the bits of the lanes of the mask that gave another value than 0.
-uint64_t collect(Collective kind, unsigned mask, uint64_t value, int source, std::source_location site);
+/// or the bits of the lanes of the mask that gave another value than 0. The last lane to come calls `finish`
+/// with the values of all 32.
+uint64_t collect(Collective kind, unsigned mask, uint64_t value, int source, std::source_location site,
+                 void (*finish)(const uint64_t* lanes) = nullptr);
 int lane();
 
 /// An array in the block's arena: the same for all threads that come by `tag`.
@@ -105,9 +107,11 @@ Array dynamic_array(size_t size);
 enum class Access : uint8_t { read, write, atomic };
 void note(const Array& array, size_t element, Access access);
 [[noreturn]] void outside(size_t count, int64_t element);
+/// Fails unless a matrix may begin at this byte of an array, and its rows be so far apart.
+void check_matrix(size_t begin, size_t row_bytes, const std::source_location& site);
 }  // namespace detail
 
-/// The address of an element of shared memory, for atomics alone.
+/// The address of an element of shared memory, for atomics and matrices alone.
 template <class T>
 struct SharedAddress {
   detail::Array array;

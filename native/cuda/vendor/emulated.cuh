@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "emulator/mma.h"
 #include "emulator/runtime.h"
 
 #define __global__
@@ -31,5 +32,10 @@ constexpr int64_t kBusyBlocks = 4;
 constexpr int64_t kScratchBytes = 1 << 20;
 
 constexpr const char* kKind = "emulator";
+
+/// Whether kernels may use tensor cores. `wanted`: GLNET_TENSOR_CORES, nullptr if it is not set.
+inline bool tensor_cores(const char* wanted) {
+  return wanted && !std::strcmp(wanted, "1");
+}
 
 }  // namespace glnet::cuda

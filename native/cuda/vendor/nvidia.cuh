@@ -2,16 +2,19 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <mma.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "core/error.h"
 
 // Before a loop whose arrays must stay in registers.
 #define UNROLL _Pragma("unroll")
 
-#define SHARED_ARRAY(Type, name, count) __shared__ Type name[count]
+// Aligned for matrices.
+#define SHARED_ARRAY(Type, name, count) __shared__ __align__(32) Type name[count]
 #define DYNAMIC_SHARED(Type, name)                                      \
   extern __shared__ __align__(16) unsigned char glnet_dynamic_shared[]; \
   Type* const name = reinterpret_cast<Type*>(glnet_dynamic_shared)
@@ -46,5 +49,55 @@ void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
       "allow_shared");
 }
+
+/// Whether kernels may use tensor cores: those for bfloat16 came with compute capability 8.0. `wanted`:
+/// GLNET_TENSOR_CORES, nullptr if it is not set.
+inline bool tensor_cores(const char* wanted) {
+  int device = 0, major = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "cudaDeviceGetAttribute");
+  return major >= 8 && !(wanted && !std::strcmp(wanted, "0"));
+}
+
+// Products of 16 x 16 matrices of bfloat16 by a whole warp, summed in float32: see emulator/mma.h. Elements
+// of the arrays in shared memory may be structs of several numbers.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+using LeftFragment =
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::col_major>;
+using RightFragment =
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major>;
+using SumFragment = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float>;
+using nvcuda::wmma::fill_fragment;
+using nvcuda::wmma::mma_sync;
+
+template <class Fragment, class E>
+__device__ __forceinline__ void load_matrix_sync(Fragment& to, const E* from, unsigned stride) {
+  nvcuda::wmma::load_matrix_sync(to, reinterpret_cast<const __nv_bfloat16*>(from), stride);
+}
+template <class E>
+__device__ __forceinline__ void store_matrix_sync(E* to, const SumFragment& from, unsigned stride) {
+  nvcuda::wmma::store_matrix_sync(reinterpret_cast<float*>(to), from, stride, nvcuda::wmma::mem_row_major);
+}
+#else
+// Compiled for older devices too, but never launched there.
+struct LeftFragment {};
+struct RightFragment {};
+struct SumFragment {};
+__device__ inline void fill_fragment(SumFragment&, float) {
+  __trap();
+}
+__device__ inline void mma_sync(SumFragment&, const LeftFragment&, const RightFragment&, const SumFragment&) {
+  __trap();
+}
+template <class Fragment, class E>
+__device__ void load_matrix_sync(Fragment&, const E*, unsigned) {
+  __trap();
+}
+template <class E>
+__device__ void store_matrix_sync(E*, const SumFragment&, unsigned) {
+  __trap();
+}
+#endif
 
 }  // namespace glnet::cuda

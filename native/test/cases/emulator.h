@@ -151,6 +151,35 @@ __global__ inline void exchange(int* y, int distance, bool sync, unsigned mask) 
   y[i] = tile[i ^ static_cast<unsigned>(distance)];
 }
 
+enum class Matrices { right, lane_missing, unaligned, narrow_rows, no_syncwarp, not_filled, outside };
+
+/// y = a^T b + c, 16 x 16, by one warp: a, b in rows `stride` apart.
+__global__ inline void multiply_matrices(const uint16_t* a, const uint16_t* b, float* y, Matrices bug) {
+  constexpr int kSide = 16, kStride = 24;
+  SHARED_ARRAY(uint16_t, left, kSide* kStride + 8);
+  SHARED_ARRAY(uint16_t, right, kSide* kStride);
+  SHARED_ARRAY(float, sums, kSide* kStride);
+  const auto lane = static_cast<int>(threadIdx.x);
+  for (int i = lane; i < kSide * kSide; i += 32) {
+    left[i / kSide * kStride + i % kSide] = a[i];
+    right[i / kSide * kStride + i % kSide] = b[i];
+  }
+  __syncwarp();
+  if (bug == Matrices::lane_missing && lane == 9) return;
+  LeftFragment left_fragment;
+  RightFragment right_fragment;
+  SumFragment sum;
+  if (bug != Matrices::not_filled) fill_fragment(sum, 0.5f);
+  load_matrix_sync(left_fragment, &left[bug == Matrices::unaligned ? 8 : 0],
+                   bug == Matrices::narrow_rows ? kStride - 4 : kStride);
+  load_matrix_sync(right_fragment, &right[bug == Matrices::outside ? 2 * kStride : 0], kStride);
+  mma_sync(sum, left_fragment, right_fragment, sum);
+  mma_sync(sum, left_fragment, right_fragment, sum);
+  store_matrix_sync(&sums[0], sum, kStride);
+  if (bug != Matrices::no_syncwarp) __syncwarp();
+  for (int i = lane; i < kSide * kSide; i += 32) y[i] = sums[i / kSide * kStride + i % kSide];
+}
+
 __global__ inline void global_atomics(float* sum, int* count, unsigned* wrapped, int* largest,
                                       unsigned* most) {
   const int i = static_cast<int>(threadIdx.x);
@@ -292,6 +321,27 @@ inline void emulator_values(Suite& suite) {
       }
     });
   });
+  suite.direct("emulator", "a warp multiplies matrices", [](Device&) {
+    return under_each_schedule([](Findings& wrong) {
+      uint16_t a[256], b[256];
+      float y[256] = {};
+      for (int i = 0; i < 256; ++i) {
+        a[i] = bfloat16(static_cast<float>(i % 13 - 6)).bits;
+        b[i] = bfloat16(static_cast<float>(i % 11 - 5)).bits;
+      }
+      run_kernel(multiply_matrices, 2, 32, 0, a, b, y, Matrices::right);
+      for (int i = 0; i < 256; ++i) {
+        float expected = 0.5f;
+        for (int k = 0; k < 16; ++k) {
+          const int left = k * 16 + i / 16, right = k * 16 + i % 16;
+          expected += 2 * static_cast<float>((left % 13 - 6) * (right % 11 - 5));
+        }
+        wrong.equal("product", y[i], expected);
+      }
+      run_kernel(multiply_matrices, 1, 32, 0, a, b, y, Matrices::not_filled);
+      wrong.holds("sums that were not filled are NaN", std::isnan(y[0]) && std::isnan(y[255]));
+    });
+  });
   suite.direct("emulator", "atomics add and find the largest", [](Device&) {
     return under_each_schedule([](Findings& wrong) {
       float sum = 1;
@@ -321,6 +371,20 @@ inline void emulator_bugs(Suite& suite) {
                     {"race on element"});
       // The last round has no other after it.
       run_kernel(turn_round, 1, 100, 0, values, 1, true, false);
+    });
+  });
+  suite.direct("emulator", "caught: matrices gone wrong", [](Device&) {
+    return under_each_schedule([](Findings& wrong) {
+      uint16_t a[256] = {}, b[256] = {};
+      float y[256];
+      const auto expect = [&](Matrices bug, unsigned threads, std::initializer_list<const char*> parts) {
+        expect_caught(wrong, [&] { run_kernel(multiply_matrices, 1, threads, 0, a, b, y, bug); }, parts);
+      };
+      expect(Matrices::lane_missing, 32, {"an operation on matrices", "lane 9, which has exited"});
+      expect(Matrices::unaligned, 32, {"begins at byte 16 of its array", "multiples of 32"});
+      expect(Matrices::narrow_rows, 32, {"rows of 40 bytes"});
+      expect(Matrices::no_syncwarp, 32, {"race on element"});
+      expect(Matrices::outside, 32, {"of an array of 384"});
     });
   });
   suite.direct("emulator", "caught: a race", [](Device&) {
