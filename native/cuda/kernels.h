@@ -12,6 +12,7 @@
   X(Concat, concat)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
+  X(FocalLoss, focal_loss)         \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
   X(Relu, relu)                    \
@@ -28,6 +29,7 @@ GLNET_CUDA_OPS(GLNET_DECLARE)
 
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
 void prepare_stitch(const Stitch& op, Prepare& prepare);
@@ -40,6 +42,7 @@ inline void fill(Backend& backend) {
 #undef GLNET_ENTRY
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.focal_loss.prepare = prepare_focal_loss;
   backend.merge_patches.prepare = prepare_merge_patches;
   backend.resize.prepare = prepare_resize;
   backend.stitch.prepare = prepare_stitch;
