@@ -52,6 +52,7 @@ export interface Ops {
   conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean };
   crop_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] } };
   decode_patches: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
+  focal_loss: { logits: Handle; labels: Handle; classWeights?: Handle; gamma?: number; ignored?: number; scale?: number };
   max_pool: { x: Handle; kernel?: number; stride?: number; padding?: number };
   merge_patches: { sum: Handle; x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; rowCoverage?: readonly number[]; columnCoverage?: readonly number[] };
   relu: { x: Handle };

@@ -14,6 +14,7 @@ const Backend& cpu_backend() {
     };
     b.conv2d.prepare = cpu::prepare_conv2d;
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
+    b.focal_loss.prepare = cpu::prepare_focal_loss;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;
   }();

@@ -14,6 +14,7 @@
   X(Conv2d, conv2d)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
+  X(FocalLoss, focal_loss)         \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
   X(Relu, relu)                    \
@@ -32,6 +33,7 @@ void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
 void prepare_stitch(const Stitch& op, Prepare& prepare);
@@ -46,6 +48,7 @@ inline void fill(Backend& backend) {
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.focal_loss.prepare = prepare_focal_loss;
   backend.merge_patches.prepare = prepare_merge_patches;
   backend.resize.prepare = prepare_resize;
   backend.stitch.prepare = prepare_stitch;

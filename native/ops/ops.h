@@ -10,6 +10,7 @@
 #include "ops/conv2d.h"
 #include "ops/crop_resize.h"
 #include "ops/decode_patches.h"
+#include "ops/focal_loss.h"
 #include "ops/max_pool.h"
 #include "ops/merge_patches.h"
 #include "ops/relu.h"
@@ -28,6 +29,7 @@
   X(Conv2d, conv2d)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
+  X(FocalLoss, focal_loss)         \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
   X(Relu, relu)                    \

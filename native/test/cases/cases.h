@@ -11,6 +11,7 @@
 #include "test/cases/core.h"
 #include "test/cases/crop_resize.h"
 #include "test/cases/decode_patches.h"
+#include "test/cases/focal_loss.h"
 #include "test/cases/max_pool.h"
 #include "test/cases/merge_patches.h"
 #include "test/cases/relu.h"
