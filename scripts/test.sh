@@ -33,7 +33,7 @@ cuda_tests() {
   cmake -S . -B build-cuda -DGLNET_CUDA=ON -DGLNET_CUDNN=ON -DGLNET_CPU=OFF -DGLNET_EMULATOR=OFF -DGLNET_BUILD_ADDON=OFF \
     -DGLNET_BUILD_TESTS=ON -DCMAKE_CUDA_COMPILER="$toolkit/bin/nvcc" -DCUDNN_INCLUDE_DIR="$cudnn" \
     >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
-  cmake --build build-cuda --target glnet_cuda glnet_cuda_no_cudnn glnet_native_test --parallel "$jobs" || return 1
+  cmake --build build-cuda --target glnet_cuda glnet_cuda_no_cudnn glnet_cuda_peak glnet_native_test --parallel "$jobs" || return 1
   node scripts/cuda-resources.js --check
 }
 
