@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-all=(setup lint typecheck native sanitizer jest package)
+all=(setup lint typecheck native sanitizer cuda jest package)
 if [ $# -eq 0 ]; then stages=("${all[@]}"); else stages=("$@"); fi
 for stage in "${stages[@]}"; do
   [[ " ${all[*]} " == *" $stage "* ]] || { echo "test.sh: unknown stage '$stage'; expected: ${all[*]}" >&2; exit 2; }
@@ -22,6 +22,21 @@ native_tests() { # build folder, CMake options...
   "$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)" --device all
 }
 
+# Compiles the kernels with nvcc for every architecture, with and without cuDNN, and looks at what they take. No GPU
+# runs them; the test program is built as scripts/gpu-check.sh builds it.
+cuda_tests() {
+  local found toolkit cudnn
+  found=$(bash scripts/cuda.sh --cudnn) || return 1
+  { read -r toolkit; read -r cudnn; } <<<"$found"
+  # CMake cannot change a build folder's compiler.
+  grep -qsx "CMAKE_CUDA_COMPILER:[A-Z]*=$toolkit/bin/nvcc" build-cuda/CMakeCache.txt || rm -rf build-cuda
+  cmake -S . -B build-cuda -DGLNET_CUDA=ON -DGLNET_CUDNN=ON -DGLNET_CPU=OFF -DGLNET_EMULATOR=OFF -DGLNET_BUILD_ADDON=OFF \
+    -DGLNET_BUILD_TESTS=ON -DCMAKE_CUDA_COMPILER="$toolkit/bin/nvcc" -DCUDNN_INCLUDE_DIR="$cudnn" \
+    >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
+  cmake --build build-cuda --target glnet_cuda glnet_cuda_no_cudnn glnet_cuda_peak glnet_native_test --parallel "$jobs" || return 1
+  node scripts/cuda-resources.js --check
+}
+
 run_stage() {
   case $1 in
     setup) bash scripts/setup.sh ;;
@@ -33,6 +48,7 @@ run_stage() {
       UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
         native_tests build-asan -DGLNET_SANITIZE=ON -DGLNET_BUILD_ADDON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
       ;;
+    cuda) cuda_tests ;;
     jest) npx jest --json --outputFile "$logs/jest.json" --testPathIgnorePatterns /node_modules/ /test/package/ ;;
     package) npx jest --json --outputFile "$logs/package.json" test/package ;;
   esac
@@ -44,7 +60,7 @@ count() {
   case $stage in
     setup) if [ "$status" -eq 0 ]; then echo "0 0"; else echo "0 1"; fi; return ;;
     lint | typecheck) if [ "$status" -eq 0 ]; then echo "1 0"; else echo "0 1"; fi; return ;;
-    native | sanitizer)
+    native | sanitizer | cuda)
       counts=$(tail -n 1 "$logs/$stage.log" | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
       ;;
     jest | package)
