@@ -330,9 +330,8 @@ Napi::Value DeviceObject::reset_peak(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::describe_js(const Napi::CallbackInfo& info) {
-  return guarded(info, [&]() -> Napi::Value {
-    return Napi::String::New(info.Env(), device_->engine().description());
-  });
+  return guarded(
+      info, [&]() -> Napi::Value { return Napi::String::New(info.Env(), device_->engine().description()); });
 }
 
 Napi::Value DeviceObject::close_js(const Napi::CallbackInfo& info) {

@@ -14,7 +14,8 @@ class Host final : public Engine {
  public:
   explicit Host(int threads) : threads_(threads) {}
 
-  // Straight from the system, so that what the pool gives back is really gone, and in huge pages where it may.
+  // Straight from the system, so that what the pool gives back is really gone, and in huge pages where it
+  // may.
   void* allocate(size_t bytes) override {
     void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return nullptr;

@@ -27,10 +27,12 @@ void add_fields(Hash& hash, const T& object) {
   T::fields(object, [&](const char* name, const auto& member) {
     using Member = std::remove_cvref_t<decltype(member)>;
     hash.add(name);
-    hash.add(static_cast<size_t>(reinterpret_cast<const char*>(&member) - reinterpret_cast<const char*>(&object)));
+    hash.add(
+        static_cast<size_t>(reinterpret_cast<const char*>(&member) - reinterpret_cast<const char*>(&object)));
     hash.add(sizeof member);
     if constexpr (detail::is_vector<Member>) {
-      if constexpr (detail::Structured<typename Member::value_type>) add_fields(hash, typename Member::value_type{});
+      if constexpr (detail::Structured<typename Member::value_type>)
+        add_fields(hash, typename Member::value_type{});
     } else if constexpr (detail::Structured<Member>) {
       add_fields(hash, member);
     }
@@ -42,14 +44,15 @@ void add_fields(Hash& hash, const T& object) {
 const std::string& fingerprint() {
   static const std::string text = [] {
     Hash hash;
-#define GLNET_ADD(Type, member)    \
-  hash.add(Type::kName);           \
-  hash.add(sizeof(Type));          \
-  add_fields(hash, Type{});        \
+#define GLNET_ADD(Type, member) \
+  hash.add(Type::kName);        \
+  hash.add(sizeof(Type));       \
+  add_fields(hash, Type{});     \
   hash.add(offsetof(Backend, member));
     GLNET_OPS(GLNET_ADD)
 #undef GLNET_ADD
-    for (const size_t size : {sizeof(Backend), sizeof(Context), sizeof(View), sizeof(Error), sizeof(std::string)}) {
+    for (const size_t size :
+         {sizeof(Backend), sizeof(Context), sizeof(View), sizeof(Error), sizeof(std::string)}) {
       hash.add(size);
     }
     char digits[17];

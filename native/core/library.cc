@@ -28,8 +28,8 @@ const Backend& load(const std::string& kind) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char* why = dlerror();
-    fail(ErrorCode::native, "the device '", kind, "' is not available: ", path.string(), " does not load: ",
-         why ? why : "for an unknown reason");
+    fail(ErrorCode::native, "the device '", kind, "' is not available: ", path.string(),
+         " does not load: ", why ? why : "for an unknown reason");
   }
   const auto open = reinterpret_cast<OpenLibrary>(dlsym(library, kOpenLibrary));
   if (!open) fail(ErrorCode::native, path.string(), " is not a library of glnet's: it lacks ", kOpenLibrary);
@@ -37,7 +37,8 @@ const Backend& load(const std::string& kind) {
   const Backend* backend = open(fingerprint().c_str(), &own);
   if (!backend || own != fingerprint()) {
     fail(ErrorCode::native, path.string(), " belongs to '", own, "', and this is '", fingerprint(),
-         "'. Install both from one version of the package, or build both: node scripts/native.js build ", kind);
+         "'. Install both from one version of the package, or build both: node scripts/native.js build ",
+         kind);
   }
   return *backend;
 }

@@ -15,7 +15,6 @@
 
 namespace glnet {
 
-
 struct PoolCounters {
   size_t active = 0;    ///< bytes in blocks that are in use
   size_t cached = 0;    ///< bytes kept for the next request

@@ -1,19 +1,18 @@
 // A device and what runs on it: one stream computes, another brings data in, so that the next patches arrive
 // while the last ones are computed.
 //
-// Data goes to the device through slots: pinned memory on the host and as much on the device. The host fills a
-// slot, the copying stream moves it over, and the computing stream moves it on to its place; the place is
-// memory of the pool, which only the computing stream's order keeps safe. That last move costs a thousandth of
-// the first (3.35 TB/s against PCIe's 0.03 to 0.06). Data goes to the host through the same pinned memory,
+// Data goes to the device through slots: pinned memory on the host and as much on the device. The host fills
+// a slot, the copying stream moves it over, and the computing stream moves it on to its place; the place is
+// memory of the pool, which only the computing stream's order keeps safe. That last move costs a thousandth
+// of the first (3.35 TB/s against PCIe's 0.03 to 0.06). Data goes to the host through the same pinned memory,
 // several slots on their way at once.
-#include "cuda/engine.h"
-
 #include <cstring>
 #include <mutex>
 #include <sstream>
 #include <vector>
 
 #include "cuda/common.cuh"
+#include "cuda/engine.h"
 
 namespace glnet::cuda {
 
@@ -119,8 +118,8 @@ class Gpu final : public Engine {
       check_cuda(cudaMemcpyAsync(slot.device, slot.host, part, cudaMemcpyHostToDevice, copies_), "upload");
       check_cuda(cudaEventRecord(slot.host_free, copies_), "upload");
       check_cuda(cudaStreamWaitEvent(compute_, slot.host_free, 0), "upload");
-      check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, slot.device, part, cudaMemcpyDeviceToDevice,
-                                 compute_),
+      check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, slot.device, part,
+                                 cudaMemcpyDeviceToDevice, compute_),
                  "upload");
       check_cuda(cudaEventRecord(slot.device_free, compute_), "upload");
     }
@@ -245,7 +244,8 @@ int device_count() {
   }
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
     fail(ErrorCode::native,
-         "CUDA: the NVIDIA driver sees no GPU. See nvidia-smi and CUDA_VISIBLE_DEVICES, or use the device 'cpu'");
+         "CUDA: the NVIDIA driver sees no GPU. See nvidia-smi and CUDA_VISIBLE_DEVICES, or use the device "
+         "'cpu'");
   }
   check_cuda(status, "cudaGetDeviceCount");
   return count;
@@ -253,12 +253,13 @@ int device_count() {
 
 std::shared_ptr<Engine> open_device(const EngineOptions& options) {
   const int count = device_count();
-  check(options.index >= 0 && options.index < count, "CUDA: there is no device ", options.index, "; the machine has ",
-        count, ", numbered from 0");
+  check(options.index >= 0 && options.index < count, "CUDA: there is no device ", options.index,
+        "; the machine has ", count, ", numbered from 0");
   const cudaDeviceProp properties = properties_of(options.index);
   if (10 * properties.major + properties.minor < kLeastCapability) {
-    fail(ErrorCode::native, "CUDA: device ", options.index, ", ", properties.name, ", has compute capability ",
-         properties.major, ".", properties.minor, "; 7.5 or later is needed. Use another, or the device 'cpu'");
+    fail(ErrorCode::native, "CUDA: device ", options.index, ", ", properties.name,
+         ", has compute capability ", properties.major, ".", properties.minor,
+         "; 7.5 or later is needed. Use another, or the device 'cpu'");
   }
   const auto gpu = std::make_shared<Gpu>(options.index);
   gpu->open();

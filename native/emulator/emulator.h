@@ -173,11 +173,11 @@ class Shared {
   detail::Array array_;
 };
 
-/// Queues the kernel on a stream. Without one, runs it to its end, and throws ErrorCode::native if the launch or
-/// the kernel is wrong.
+/// Queues the kernel on a stream. Without one, runs it to its end, and throws ErrorCode::native if the launch
+/// or the kernel is wrong.
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-            Arguments&&... arguments) {
+void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, Arguments&&... arguments) {
   static_assert((std::is_trivially_copyable_v<Parameters> && ...),
                 "kernels take what can be copied as bytes");
   static_assert((sizeof(Parameters) + ... + 0) <= Limits::kParameterBytes, "a kernel's parameters: 4 KB");

@@ -332,7 +332,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return run_until([&] { return event->completed >= record; });
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   const Place target = kind == cudaMemcpyDeviceToHost ? Place::pinned : Place::device;
   const Place source = kind == cudaMemcpyHostToDevice ? Place::pinned : Place::device;
   if (!within(to, bytes, target) || !within(from, bytes, source)) return cudaErrorInvalidValue;

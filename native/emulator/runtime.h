@@ -1,16 +1,17 @@
 // The part of CUDA's runtime that native/cuda calls, for kernels that the emulator runs: devices, memory,
 // streams, events, copies.
 //
-// Work on a stream does not run when it is queued, but when somebody waits for it; among several streams whose
-// next piece could run, the schedule chooses. Copies to and from the host take pinned memory only and read it
-// when they run, so that memory which is used again too early gives wrong results under some schedule. A kernel
-// that fails loses the device, as in CUDA: every later call fails.
+// Work on a stream does not run when it is queued, but when somebody waits for it; among several streams
+// whose next piece could run, the schedule chooses. Copies to and from the host take pinned memory only and
+// read it when they run, so that memory which is used again too early gives wrong results under some
+// schedule. A kernel that fails loses the device, as in CUDA: every later call fails.
 //
 // The environment says what machine is emulated, so that a whole program can be tested on it:
 //   GLNET_EMULATOR_DEVICES=N     this many devices; default 2, 0 for none
 //   GLNET_EMULATOR_MEMORY=BYTES  of each; default 64 GiB
 //   GLNET_EMULATOR_FAULT=        no-driver, old-driver, or lost:N: the Nth launch loses the device
-//   GLNET_EMULATOR_DRY=1         kernels and copies do nothing, and memory is not backed: to plan, not compute
+//   GLNET_EMULATOR_DRY=1         kernels and copies do nothing, and memory is not backed: to plan, not
+//   compute
 #pragma once
 
 #include <cstddef>
@@ -66,7 +67,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream);
 
 /// Forgets devices lost and launches counted, and reads the environment anew: for tests.

@@ -341,34 +341,35 @@ inline void stream_cases(Suite& suite) {
 }
 
 inline void asynchronous_stream_cases(Suite& suite) {
-  suite.direct("core", "stream: reports come when the engine has passed, in order, and hold nothing up", [](Device&) {
-    Findings wrong;
-    const auto engine = std::make_shared<StreamEngine>();
-    engine->marks = true;
-    engine->passed.resize(3);  // the last for stop()
-    Stream stream(engine);
-    std::promise<int> ran;
-    std::vector<int> seen;
-    std::promise<void> first, second;
-    stream.observe([&](std::exception_ptr) {
-      seen.push_back(1);
-      first.set_value();
-    });
-    stream.observe([&](std::exception_ptr error) {
-      seen.push_back(error ? -2 : 2);
-      second.set_value();
-    });
-    stream.enqueue([&] { ran.set_value(3); });
-    wrong.equal("what is queued after runs", ran.get_future().get(), 3);
-    wrong.equal("reports before the engine has passed", seen.size(), 0);
-    engine->passed[1].set_value();
-    engine->passed[0].set_value();
-    first.get_future().wait();
-    second.get_future().wait();
-    wrong.holds("in order", seen == std::vector<int>{1, 2});
-    engine->passed[2].set_value();
-    return wrong.text();
-  });
+  suite.direct("core", "stream: reports come when the engine has passed, in order, and hold nothing up",
+               [](Device&) {
+                 Findings wrong;
+                 const auto engine = std::make_shared<StreamEngine>();
+                 engine->marks = true;
+                 engine->passed.resize(3);  // the last for stop()
+                 Stream stream(engine);
+                 std::promise<int> ran;
+                 std::vector<int> seen;
+                 std::promise<void> first, second;
+                 stream.observe([&](std::exception_ptr) {
+                   seen.push_back(1);
+                   first.set_value();
+                 });
+                 stream.observe([&](std::exception_ptr error) {
+                   seen.push_back(error ? -2 : 2);
+                   second.set_value();
+                 });
+                 stream.enqueue([&] { ran.set_value(3); });
+                 wrong.equal("what is queued after runs", ran.get_future().get(), 3);
+                 wrong.equal("reports before the engine has passed", seen.size(), 0);
+                 engine->passed[1].set_value();
+                 engine->passed[0].set_value();
+                 first.get_future().wait();
+                 second.get_future().wait();
+                 wrong.holds("in order", seen == std::vector<int>{1, 2});
+                 engine->passed[2].set_value();
+                 return wrong.text();
+               });
   suite.direct("core", "stream: the engine's error fails what follows", [](Device&) {
     Findings wrong;
     const auto engine = std::make_shared<StreamEngine>();

@@ -115,7 +115,8 @@ inline void engine_cases(Suite& suite) {
       std::promise<void> queued;
       bool ran = false;
       device.stream().enqueue([&] {
-        emulator::detail::submit(static_cast<emulator::cudaStream_t>(device.engine().queue()), [&] { ran = true; });
+        emulator::detail::submit(static_cast<emulator::cudaStream_t>(device.engine().queue()),
+                                 [&] { ran = true; });
       });
       device.upload(second.view(), from.data());
       device.upload(second.view(), from.data());
@@ -177,8 +178,9 @@ inline void engine_cases(Suite& suite) {
     const Tensor kept = device.allocate({10 << 20}, DType::uint8, "test");
     const std::string message =
         message_of(ErrorCode::out_of_memory, [&] { device.allocate({16 << 20}, DType::uint8, "conv2d"); });
-    wrong.holds(message.c_str(), message.starts_with("conv2d needs 16.0 MiB; in use are 10.0 MiB") &&
-                                     message.ends_with("the device has no more memory. Lower the batch size"));
+    wrong.holds(message.c_str(),
+                message.starts_with("conv2d needs 16.0 MiB; in use are 10.0 MiB") &&
+                    message.ends_with("the device has no more memory. Lower the batch size"));
     const std::vector<uint8_t> from(10 << 20, 3);
     std::vector<uint8_t> to(10 << 20);
     device.upload(kept.view(), from.data());
@@ -198,10 +200,10 @@ inline void engine_cases(Suite& suite) {
       });
       for (int i = 0; i < 2; ++i) {
         const std::string message = failure_of(device);
-        wrong.holds(message.c_str(),
-                    message.find("cudaErrorLaunchFailure") != std::string::npos &&
-                        message.find("element 4 of an array of 4") != std::string::npos &&
-                        message.find("dispose of the model, and start the process anew") != std::string::npos);
+        wrong.holds(message.c_str(), message.find("cudaErrorLaunchFailure") != std::string::npos &&
+                                         message.find("element 4 of an array of 4") != std::string::npos &&
+                                         message.find("dispose of the model, and start the process anew") !=
+                                             std::string::npos);
       }
     }
     {
@@ -217,8 +219,8 @@ inline void engine_cases(Suite& suite) {
       }
       const std::string message = failure_of(device);
       wrong.holds(message.c_str(), message.find("the device was lost") != std::string::npos);
-      const std::string refused = message_of(
-          ErrorCode::native, [&] { device.allocate({100 << 20}, DType::uint8, "test"); });
+      const std::string refused =
+          message_of(ErrorCode::native, [&] { device.allocate({100 << 20}, DType::uint8, "test"); });
       wrong.holds(refused.c_str(), refused.find("the device was lost") != std::string::npos);
     }
     return wrong.text();
@@ -236,14 +238,17 @@ inline void engine_cases(Suite& suite) {
     cudaEventRecord(events[0], streams[0]);
     cudaStreamSynchronize(streams[0]);
     const cudaError_t ok = cudaStreamWaitEvent(streams[1], events[0]);
-    wrong.equal("a wait for what has passed", ok == cudaSuccess && cudaStreamSynchronize(streams[1]) == cudaSuccess, true);
+    wrong.equal("a wait for what has passed",
+                ok == cudaSuccess && cudaStreamSynchronize(streams[1]) == cudaSuccess, true);
     char pageable[16] = {};
     void* memory = nullptr;
     cudaMalloc(&memory, 16);
     wrong.equal("a copy from pageable memory",
-                cudaMemcpyAsync(memory, pageable, 16, cudaMemcpyHostToDevice, streams[0]), cudaErrorInvalidValue);
+                cudaMemcpyAsync(memory, pageable, 16, cudaMemcpyHostToDevice, streams[0]),
+                cudaErrorInvalidValue);
     wrong.equal("a copy past a block",
-                cudaMemcpyAsync(memory, memory, 17, cudaMemcpyDeviceToDevice, streams[0]), cudaErrorInvalidValue);
+                cudaMemcpyAsync(memory, memory, 17, cudaMemcpyDeviceToDevice, streams[0]),
+                cudaErrorInvalidValue);
     cudaFree(memory);
     for (int i = 0; i < 2; ++i) {
       cudaEventDestroy(events[i]);

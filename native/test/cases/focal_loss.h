@@ -193,7 +193,7 @@ inline void focal_loss_cases(Suite& suite) {
     const FocalLoss op = make_focal_loss(b, {2, 61, 67, 7}, 2, 2, 6);
     const auto first = run_device(op, b, device);
     for (const int threads : {1, 3, 7}) {
-      Device other(device.backend(), threads, 0);
+      Device other(device.backend(), {.threads = threads});
       const auto again = run_device(op, b, other);
       for (size_t i = 0; i < first.size(); ++i) {
         if (std::memcmp(first[i].view.data, again[i].view.data, first[i].view.bytes())) {
