@@ -43,7 +43,7 @@ run_stage() {
     lint) npm run --silent lint ;;
     typecheck) npm run --silent typecheck ;;
     # The addon's own build folder, whose objects the test program shares.
-    native) node scripts/native.js build && native_tests build ;;
+    native) node scripts/native.js build emulator && native_tests build ;;
     sanitizer)
       UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
         native_tests build-asan -DGLNET_SANITIZE=ON -DGLNET_BUILD_ADDON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo

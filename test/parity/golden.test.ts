@@ -6,7 +6,7 @@ import { Branch, Ensemble } from '../../src/models/glnet';
 import { readIndexMask } from '../../src/raster/index-mask';
 import { openRaster } from '../../src/raster/raster';
 import { decodePatches } from '../../src/tensor/decode-patches';
-import { Device } from '../../src/tensor/device';
+import { Device, type DeviceKind } from '../../src/tensor/device';
 import type { Tensor } from '../../src/tensor/tensor';
 import { triangleResize } from '../../src/tensor/triangle-resize';
 import { fixtures, goldenImage, goldenValues, goldenWeights, readFloats, readJson } from '../support/golden';
@@ -34,9 +34,11 @@ const same: Record<string, string> = {
 
 const { abs, floor, max } = Math;
 
+// GLNET_TEST_DEVICE=cuda compares a GPU; the emulator takes a quarter of an hour or more.
+const kind = (process.env.GLNET_TEST_DEVICE ?? 'cpu') as DeviceKind;
 let device: Device;
 beforeAll(() => {
-  device = new Device();
+  device = new Device({ kind });
 });
 afterAll(() => device.dispose());
 
