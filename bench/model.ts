@@ -17,6 +17,7 @@ import { binding } from '../src/binding';
 import { type ModelConfig, writeModel } from '../src/checkpoint/model-file';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
 import { randomWeights } from '../src/cli/self-test';
+import { glnetConfig } from './support/config';
 
 /**
  * One 2448x2448 image by the reference implementation (PyTorch), 7 classes, on 2 cores of a Xeon with AVX-512 and oneDNN
@@ -66,18 +67,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'glnet-bench-'));
   try {
     const modes = options.modes.split(',') as Mode[];
-    const config: ModelConfig = {
-      backbone: options.backbone as ModelConfig['backbone'],
-      width: 1,
-      fpn: { channels: 256, smooth: 128 },
-      classes: Array.from({ length: Number(options.classes) }, (_, i) => ({
-        name: `${i}`,
-        color: [i, i, i],
-      })),
-      patch: 508,
-      global: 508,
-      modes: ['global', 'global-to-local', 'bidirectional'],
-    };
+    const config = glnetConfig(options.backbone, Number(options.classes));
     const weights = path.join(folder, 'model.safetensors');
     await writeModel(weights, config, randomWeights(config, 1));
     const results = modes.map((mode) => {
