@@ -2,7 +2,7 @@
  * Registers and shared memory of every CUDA kernel, as compiled for each architecture.
  *
  *   node scripts/cuda-resources.js            writes docs/cuda-kernels.md
- *   node scripts/cuda-resources.js --check    compares with it, and fails on what LIMITS and `compare` refuse
+ *   node scripts/cuda-resources.js --check    compares with it, and fails on what `compare` refuses
  *
  * Reads, with cuobjdump, the objects in build-cuda, which `bash scripts/test.sh cuda` makes. The last line of
  * --check is 'N passed, M failed', where a file and a kernel count as one each.
@@ -16,9 +16,11 @@ const build = path.join(root, 'build-cuda');
 const table = path.join(root, 'docs', 'cuda-kernels.md');
 const renew = 'if this is meant, run: node scripts/cuda-resources.js';
 
-/** Two blocks of 256 threads on each multiprocessor, at the least. */
-const MOST_REGISTERS = 128;
-/** Growth that may come from an innocent change. */
+/** Of a multiprocessor, of which two blocks are to fit at the least. */
+const REGISTERS = 65536;
+/** Threads of a block where a kernel has no __launch_bounds__. */
+const THREADS = 256;
+/** Growth of a kernel's registers that may come from an innocent change. */
 const MORE_REGISTERS = 8;
 /** Bytes that the system takes of a kernel's shared memory on sm_90 and later; cuobjdump counts them in. */
 const RESERVED_SHARED = 1024;
@@ -51,11 +53,33 @@ function shortName(demangled) {
   return name;
 }
 
-/** What an object holds: by kernel { shared, stack, registers by architecture }, and the architectures. */
+function cuobjdump(option, object) {
+  const options = { encoding: 'utf8', maxBuffer: 2 ** 30 };
+  return execFileSync(path.join(path.dirname(nvcc), 'cuobjdump'), [option, object], options);
+}
+
+/** Threads a block by the mangled name of each kernel that has __launch_bounds__. */
+function readBounds(object) {
+  const bounds = new Map();
+  let name = '';
+  let next = false;
+  for (const line of cuobjdump('--dump-elf', object).split('\n')) {
+    if (line.startsWith('.'))
+      name = line.startsWith('.nv.info.') ? line.slice('.nv.info.'.length).trim() : '';
+    else if (line.includes('EIATTR_MAX_THREADS')) next = true;
+    else if (next && line.includes('Value:')) {
+      const sides = line.match(/0x[0-9a-f]+/g).map(Number);
+      if (name) bounds.set(name, sides[0] * sides[1] * sides[2]);
+      next = false;
+    }
+  }
+  return bounds;
+}
+
+/** What an object holds: by kernel { threads, shared, stack, registers by architecture }, and the architectures. */
 function readObject(object) {
-  const text = execFileSync(path.join(path.dirname(nvcc), 'cuobjdump'), ['--dump-resource-usage', object], {
-    encoding: 'utf8',
-  });
+  const bounds = readBounds(object);
+  const text = cuobjdump('--dump-resource-usage', object);
   const found = [];
   const compiled = new Set();
   let arch = 0;
@@ -76,7 +100,9 @@ function readObject(object) {
   for (const [i, name] of demangled.split('\n').slice(0, found.length).entries()) {
     const { arch, registers, stack, shared } = found[i];
     const kernel = shortName(name);
-    if (!kernels.has(kernel)) kernels.set(kernel, { shared: 0, stack: 0, registers: new Map() });
+    if (!kernels.has(kernel)) {
+      kernels.set(kernel, { threads: bounds.get(found[i].name), shared: 0, stack: 0, registers: new Map() });
+    }
     const row = kernels.get(kernel);
     if (row.registers.has(arch)) fail(`two kernels of ${object} are called ${kernel}`);
     row.registers.set(arch, registers);
@@ -113,19 +139,20 @@ function readBuild(report) {
 }
 
 function format(kernels, release) {
-  const rows = [...kernels.values()].map(({ file, name, shared, registers }) => [
+  const rows = [...kernels.values()].map(({ file, name, threads, shared, registers }) => [
     `\`${file}\``,
     `\`${name}\``,
+    threads ?? '-',
     shared,
     ...archs.map((arch) => registers.get(arch) ?? '-'),
   ]);
-  const lines = [['file', 'kernel', 'shared', ...archs.map((arch) => `sm_${arch}`)], [], ...rows];
+  const lines = [['file', 'kernel', 'threads', 'shared', ...archs.map((arch) => `sm_${arch}`)], [], ...rows];
   lines[1] = lines[0].map((_, i) => (i < 2 ? '---' : '---:'));
   return `# CUDA kernels
 
-Registers a thread of every kernel by architecture, and bytes of static shared memory a block, as CUDA ${release}
-compiles them. None has a stack frame, and so none spills. Made by \`node scripts/cuda-resources.js\`; the stage \`cuda\`
-of the tests compares with it.
+Every kernel as CUDA ${release} compiles it: the threads of a block that \`__launch_bounds__\` names, bytes of static shared
+memory a block, and registers a thread by architecture. None has a stack frame, and so none spills. Made by
+\`node scripts/cuda-resources.js\`; the stage \`cuda\` of the tests compares with it.
 
 ${lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n')}
 `;
@@ -141,25 +168,29 @@ function readTable() {
     .map((cells) => cells.map((cell) => cell.trim().replaceAll('`', '')));
   const [header = [], , ...body] = rows;
   const kernels = new Map(
-    body.map(([file, name, shared, ...registers]) => [
+    body.map(([file, name, , shared, ...registers]) => [
       `${file} ${name}`,
       {
         shared: Number(shared),
-        registers: new Map(registers.map((cell, i) => [Number(header[3 + i].slice(3)), Number(cell)])),
+        registers: new Map(registers.map((cell, i) => [Number(header[4 + i].slice(3)), Number(cell)])),
       },
     ]),
   );
-  return { release: /as CUDA (\S+)/.exec(text)?.[1], kernels };
+  return { release: /as CUDA (\S+) compiles/.exec(text)?.[1], kernels };
 }
 
 /** What is wrong with a kernel. `before` is its row of the table; without `grown`, how it grew is no matter. */
 function compare(now, before, grown) {
   const wrong = [];
   if (now.stack > 0) wrong.push(`has a stack frame of ${now.stack} bytes: it spills, or indexes an array`);
+  const threads = now.threads ?? THREADS;
+  const most = Math.floor(REGISTERS / 2 / threads);
   for (const [arch, registers] of now.registers) {
-    // What __launch_bounds__ asks for, the compiler keeps to by spilling.
-    if (registers > MOST_REGISTERS)
-      wrong.push(`takes ${registers} registers on sm_${arch}, more than ${MOST_REGISTERS}`);
+    if (registers > most) {
+      wrong.push(
+        `takes ${registers} registers on sm_${arch}, more than ${most}: no two blocks of ${threads} threads fit`,
+      );
+    }
     const old = before?.registers.get(arch);
     if (grown && registers > old + MORE_REGISTERS) {
       wrong.push(`takes ${registers} registers on sm_${arch}, where it took ${old}; ${renew}`);
