@@ -3,9 +3,10 @@
 /**
  * The native addon, built or found. Plain CommonJS, because npm runs it before anything else is built.
  *
- *   node scripts/native.js build [emulator]
- *                                    compiles build/Release/glnet.node with cmake-js (incremental), and the library
- *                                    of another kind of device beside it
+ *   node scripts/native.js build [emulator] [cuda]
+ *                                    compiles build/Release/glnet.node with cmake-js (incremental), and the libraries
+ *                                    of other kinds of devices beside it: 'emulator' for tests; 'cuda' with the
+ *                                    toolkit that scripts/cuda.sh finds or fetches, and the program that checks it
  *   node scripts/native.js install   npm's install step on a user's machine: keeps the prebuilt addon when it
  *                                    loads, else builds from source, else says what can be done
  */
@@ -53,11 +54,52 @@ function build(devices = []) {
   if (error) return `cmake-js could not be started: ${error.message}`;
   if (status !== 0) return `cmake-js build failed with exit code ${status} (its messages are above)`;
   for (const device of devices) {
-    const target = ['--build', 'build', '--target', `glnet_${device}`, '--parallel', String(jobs())];
-    const { status } = spawnSync('cmake', target, { cwd: root, stdio: 'inherit' });
-    if (status !== 0) return `the library of the device '${device}' was not built (messages are above)`;
+    if (!(device === 'cuda' ? buildCuda() : cmakeBuild('build', `glnet_${device}`))) {
+      return `the library of the device '${device}' was not built (messages are above)`;
+    }
   }
   return undefined;
+}
+
+function cmakeBuild(folder, ...targets) {
+  const args = ['--build', folder, '--target', ...targets, '--parallel', String(jobs())];
+  return spawnSync('cmake', args, { cwd: root, stdio: 'inherit' }).status === 0;
+}
+
+/** In a build folder of its own, where the kernels are CUDA. */
+function buildCuda() {
+  const found = spawnSync('bash', ['scripts/cuda.sh', '--cudnn'], {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  if (found.status !== 0) return false;
+  const [toolkit, cudnn] = found.stdout.trim().split('\n');
+  const nvcc = path.join(toolkit, 'bin', 'nvcc');
+  const folder = path.join(root, 'build-cuda');
+  // CMake cannot change a build folder's compiler.
+  const cache = path.join(folder, 'CMakeCache.txt');
+  if (
+    fs.existsSync(cache) &&
+    !new RegExp(`^CMAKE_CUDA_COMPILER:\\w+=${nvcc}$`, 'm').test(fs.readFileSync(cache, 'utf8'))
+  ) {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+  const off = ['CPU', 'EMULATOR', 'BUILD_ADDON'].map((option) => `-DGLNET_${option}=OFF`);
+  const on = ['CUDA', 'CUDNN', 'BUILD_TESTS'].map((option) => `-DGLNET_${option}=ON`);
+  const places = [`-DCMAKE_CUDA_COMPILER=${nvcc}`, `-DCUDNN_INCLUDE_DIR=${cudnn}`];
+  const configured = spawnSync('cmake', ['-S', '.', '-B', folder, ...on, ...off, ...places], {
+    cwd: root,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  if (configured.status !== 0 || !cmakeBuild(folder, 'glnet_cuda', 'glnet_native_test')) return false;
+  for (const file of ['libglnet_cuda.so', 'glnet_native_test']) {
+    // Beside, then renamed: the old one may be loaded.
+    const target = path.join(root, 'build', 'Release', file);
+    fs.copyFileSync(path.join(folder, file), `${target}.part`);
+    fs.renameSync(`${target}.part`, target);
+  }
+  return true;
 }
 
 /**

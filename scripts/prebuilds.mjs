@@ -76,6 +76,10 @@ function writeLicences(libraries, folder) {
   for (const licence of common) {
     fs.copyFileSync(path.join('/usr/share/common-licenses', licence), path.join(folder, `${licence}.txt`));
   }
+  lines.push(
+    '',
+    'libglnet_cuda.so, where it is there, holds the CUDA runtime, linked from NVIDIA’s libcudart_static.a.',
+  );
   fs.writeFileSync(path.join(folder, 'README.txt'), `${lines.join('\n')}\n`);
 }
 
@@ -101,6 +105,12 @@ await promisify(prebuildify)({
   strip: true,
   nodeGyp: 'true',
 });
+// With its checking program; it holds the CUDA runtime and needs nothing but a driver.
+for (const name of ['libglnet_cuda.so', 'glnet_native_test']) {
+  const file = path.join(path.dirname(built), name);
+  if (fs.existsSync(file)) fs.copyFileSync(file, path.join(target, name));
+  else console.log(`prebuilds: without ${name}; to have it, run: node scripts/native.js build cuda`);
+}
 writeLicences(libraries, path.join(target, 'licences'));
 fs.rmSync(staging, { recursive: true, force: true });
 

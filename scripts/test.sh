@@ -25,15 +25,8 @@ native_tests() { # build folder, CMake options...
 # Compiles the kernels with nvcc for every architecture, with and without cuDNN, and looks at what they take. No GPU
 # runs them; the test program is built as scripts/gpu-check.sh builds it.
 cuda_tests() {
-  local found toolkit cudnn
-  found=$(bash scripts/cuda.sh --cudnn) || return 1
-  { read -r toolkit; read -r cudnn; } <<<"$found"
-  # CMake cannot change a build folder's compiler.
-  grep -qsx "CMAKE_CUDA_COMPILER:[A-Z]*=$toolkit/bin/nvcc" build-cuda/CMakeCache.txt || rm -rf build-cuda
-  cmake -S . -B build-cuda -DGLNET_CUDA=ON -DGLNET_CUDNN=ON -DGLNET_CPU=OFF -DGLNET_EMULATOR=OFF -DGLNET_BUILD_ADDON=OFF \
-    -DGLNET_BUILD_TESTS=ON -DCMAKE_CUDA_COMPILER="$toolkit/bin/nvcc" -DCUDNN_INCLUDE_DIR="$cudnn" \
-    >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
-  cmake --build build-cuda --target glnet_cuda glnet_cuda_no_cudnn glnet_cuda_peak glnet_native_test --parallel "$jobs" || return 1
+  node scripts/native.js build cuda || return 1
+  cmake --build build-cuda --target glnet_cuda_no_cudnn glnet_cuda_peak --parallel "$jobs" || return 1
   node scripts/cuda-resources.js --check
 }
 

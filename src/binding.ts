@@ -7,6 +7,7 @@ import { GlnetError, type GlnetErrorCode } from './errors';
 export type { DType, Handle, Memory, Ops, TensorInfo } from '../binding';
 export type NativeDevice = Addon.Device;
 
+const root = path.join(__dirname, '..');
 let addon: typeof Addon | undefined;
 
 // OpenMP threads spin while they wait. For long (GNU's default), and a busy machine crawls; not at all, and small
@@ -19,7 +20,7 @@ if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= '1000';
  */
 export function binding(): typeof Addon {
   try {
-    addon ??= load(path.join(__dirname, '..')) as typeof Addon;
+    addon ??= load(root) as typeof Addon;
   } catch (error) {
     throw new GlnetError(
       'ERR_NATIVE',
@@ -31,6 +32,11 @@ export function binding(): typeof Addon {
     );
   }
   return addon;
+}
+
+/** The folder of the addon, and of the libraries and programs that come with it. */
+export function addonFolder(): string {
+  return path.dirname(load.resolve(root));
 }
 
 /** Calls into the addon; its errors become {@link GlnetError}s. */

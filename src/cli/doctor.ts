@@ -1,11 +1,18 @@
 /** `glnet doctor`: what this machine has, and whether it computes rightly. */
+import { spawnSync } from 'node:child_process';
 import os from 'node:os';
 import path from 'node:path';
-import { binding, native } from '../binding';
+import { addonFolder, binding, native } from '../binding';
 import { chooseDevices, type DeviceName } from '../inference/devices';
 import { Device, type DeviceKind, deviceCount } from '../tensor/device';
 import { formatBytes, formatSeconds, formatTable } from './format';
 import type { Comparison } from './self-test';
+
+/** What the program says that runs the cases of every op on the GPU, beside libglnet_cuda.so. */
+interface OpCases {
+  passes: boolean;
+  lines: string[];
+}
 
 interface SelfTest {
   device: string;
@@ -46,7 +53,11 @@ export async function doctor({ device, gpu, json }: DoctorArguments): Promise<nu
       error === undefined ? await selfTest(name) : { device: name, passes: false, seconds: 0, error },
     );
   }
-  const passes = needed.every(({ error }) => error === undefined) && tests.every((test) => test.passes);
+  const opCases = gpu && tests.some(({ comparisons }) => comparisons) ? runOpCases() : undefined;
+  const passes =
+    (opCases?.passes ?? true) &&
+    needed.every(({ error }) => error === undefined) &&
+    tests.every((test) => test.passes);
   const [cpu] = os.cpus();
   const report = {
     glnet: (require(path.join(__dirname, '../../package.json')) as { version: string }).version,
@@ -65,6 +76,7 @@ export async function doctor({ device, gpu, json }: DoctorArguments): Promise<nu
     memory: { total: os.totalmem(), free: os.freemem() },
     devices,
     selfTests: tests,
+    opCases,
     passes: passes && sharp.error === undefined,
   };
   if (json) {
@@ -89,6 +101,8 @@ export async function doctor({ device, gpu, json }: DoctorArguments): Promise<nu
     );
     if (machine.error !== undefined) console.log(`\n${machine.error}`);
     for (const test of tests) printTest(test);
+    if (opCases)
+      console.log(`\ncases of every op on the GPU:\n${opCases.lines.map((line) => `  ${line}`).join('\n')}`);
   }
   return report.passes ? 0 : 1;
 }
@@ -99,6 +113,18 @@ function tryTo<T>(call: () => T): { value?: T; error?: string } {
   } catch (error) {
     return { error: (error as Error).message };
   }
+}
+
+/** On the first GPU that CUDA shows; CUDA_VISIBLE_DEVICES chooses another. */
+function runOpCases(): OpCases {
+  const program = path.join(addonFolder(), 'glnet_native_test');
+  const { stdout, error } = spawnSync(program, ['--device', 'cuda'], { encoding: 'utf8' });
+  if (error) {
+    const message = `${program} could not be run: ${error.message}. It is built by: node scripts/native.js build cuda`;
+    return { passes: false, lines: [message] };
+  }
+  const lines = stdout.trim().split('\n');
+  return { passes: /^[1-9]\d* passed, 0 failed$/.test(lines.at(-1)!), lines };
 }
 
 function findDevices(kind: DeviceKind): Found[] {

@@ -191,7 +191,7 @@ program
     'Prints versions, processor, memory and devices, and compares a small network on each device with a plain\n' +
       'double-precision implementation. Exit code 1 if anything is missing or differs.',
   )
-  .option('--gpu', 'test every CUDA device; without one, say why and fail')
+  .option('--gpu', 'test every CUDA device, and all ops on the first; without one, say why and fail')
   .option('--device <device>', 'test this one: cpu, cuda:1, emulator … (default: cpu, and all of CUDA’s)')
   .option('--json', 'as JSON')
   .action(async (options) => {
