@@ -183,6 +183,8 @@ struct Finish {
 template <int kRowThreads, int kColumnThreads, int kQuads>
 struct PlainTile {
   using Element = float;  ///< in shared memory
+  static constexpr int kBlocks =
+      1;  ///< for which a processor must have registers; more would spill on sm_120
   static constexpr int kThreads = kRowThreads * kColumnThreads;
   static constexpr int kRowQuads = kRowThreads * kQuads, kColumnQuads = kColumnThreads * kQuads;
   // The odd stride spreads the quads that neighbouring threads store over all banks.
@@ -237,6 +239,7 @@ struct PlainTile {
 template <int kRowWarps, int kColumnWarps, int kRowSquares, int kColumnSquares>
 struct TensorTile {
   using Element = uint16_t;
+  static constexpr int kBlocks = 2;  // one loads while the other multiplies
   static constexpr int kWarps = kRowWarps * kColumnWarps, kThreads = 32 * kWarps;
   static constexpr int kRowQuads = 4 * kRowWarps * kRowSquares;
   static constexpr int kColumnQuads = 4 * kColumnWarps * kColumnSquares;
@@ -290,10 +293,9 @@ struct TensorTile {
   }
 };
 
-/// A processor has registers for two blocks at least, one of which loads while the other multiplies.
 /// Left and right tiles lie in shared memory as [depth][quads], `stride` quads apart.
 template <class Tile, class T, class Ending>
-__global__ void __launch_bounds__(Tile::kThreads, 2)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     gemm_kernel(Maps<T> maps, Weights<T> weights, Ending ending, int column_tiles) {
   using Element = typename Tile::Element;
   constexpr int kRowQuads = Tile::kRowQuads, kColumnQuads = Tile::kColumnQuads;
