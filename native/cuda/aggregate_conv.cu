@@ -63,7 +63,7 @@ struct TapSources {
 
 /// The band is [columns of all sources, k, lanes].
 template <class T>
-__global__ void __launch_bounds__(kThreads) gather_taps_kernel(TapSources g, Finish<T> finish) {
+__global__ void __launch_bounds__(kThreads, 4) gather_taps_kernel(TapSources g, Finish<T> finish) {
   DYNAMIC_SHARED(float, band);
   const auto thread = static_cast<int>(threadIdx.x);
   const int lane = thread % g.lanes, first = thread / g.lanes, step = kThreads / g.lanes;

@@ -20,6 +20,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 #include <type_traits>
 
 #include "cuda/common.cuh"
@@ -183,6 +184,8 @@ struct Finish {
 template <int kRowThreads, int kColumnThreads, int kQuads>
 struct PlainTile {
   using Element = float;  ///< in shared memory
+  static constexpr int kBlocks =
+      1;  ///< for which a processor must have registers; more would spill on sm_120
   static constexpr int kThreads = kRowThreads * kColumnThreads;
   static constexpr int kRowQuads = kRowThreads * kQuads, kColumnQuads = kColumnThreads * kQuads;
   // The odd stride spreads the quads that neighbouring threads store over all banks.
@@ -237,6 +240,7 @@ struct PlainTile {
 template <int kRowWarps, int kColumnWarps, int kRowSquares, int kColumnSquares>
 struct TensorTile {
   using Element = uint16_t;
+  static constexpr int kBlocks = 2;  // one loads while the other multiplies
   static constexpr int kWarps = kRowWarps * kColumnWarps, kThreads = 32 * kWarps;
   static constexpr int kRowQuads = 4 * kRowWarps * kRowSquares;
   static constexpr int kColumnQuads = 4 * kColumnWarps * kColumnSquares;
@@ -290,10 +294,9 @@ struct TensorTile {
   }
 };
 
-/// A processor has registers for two blocks at least, one of which loads while the other multiplies.
 /// Left and right tiles lie in shared memory as [depth][quads], `stride` quads apart.
 template <class Tile, class T, class Ending>
-__global__ void __launch_bounds__(Tile::kThreads, 2)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     gemm_kernel(Maps<T> maps, Weights<T> weights, Ending ending, int column_tiles) {
   using Element = typename Tile::Element;
   constexpr int kRowQuads = Tile::kRowQuads, kColumnQuads = Tile::kColumnQuads;
@@ -391,6 +394,16 @@ void launch_gemm(const Context& context, const Maps<T>& maps, const Weights<T>& 
 // Columns of a thin and of a narrow tile, and the sides of a square and of a large one.
 constexpr int kThin = 8, kNarrow = 32, kSquare = 64, kLarge = 128;
 
+/// What GLNET_TENSOR_CORES says: 0, 1, or -1 for nothing. Read once, on the first call.
+inline int wanted_tensor_cores() {
+  static const int wanted = [] {
+    const char* text = std::getenv("GLNET_TENSOR_CORES");
+    if (text && !std::strcmp(text, "0")) return 0;
+    return text && !std::strcmp(text, "1") ? 1 : -1;
+  }();
+  return wanted;
+}
+
 /// Multiplies, and hands the sums to `ending`.
 template <class T, class Ending>
 void gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights, const Ending& ending) {
@@ -398,7 +411,7 @@ void gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights
   const int64_t large_tiles = (maps.rows() + kLarge - 1) / kLarge * ((columns + kLarge - 1) / kLarge);
   const bool large = columns > kSquare && large_tiles >= kBusyBlocks;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (tensor_cores(std::getenv("GLNET_TENSOR_CORES"))) {
+    if (tensor_cores(wanted_tensor_cores())) {
       if (columns <= kNarrow) return launch_gemm<TensorTile<4, 2, 2, 1>>(context, maps, weights, ending);
       if (large) return launch_gemm<TensorTile<2, 4, 4, 2>>(context, maps, weights, ending);
       return launch_gemm<TensorTile<2, 4, 2, 1>>(context, maps, weights, ending);
@@ -410,8 +423,10 @@ void gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights
   launch_gemm<PlainTile<16, 16, 1>>(context, maps, weights, ending);
 }
 
-/// What a device can refuse before anything is queued: other types, and what 32 bits cannot index.
+/// What a device can refuse before anything is queued: other types, and what 32 bits cannot index. Also reads
+/// the environment, here on the submitting thread, which is the one that may change it.
 inline void check_gemm(const char* op, DType dtype, int64_t pixels, int64_t weights) {
+  wanted_tensor_cores();
   with_type(op, dtype, [](auto) {});
   check(pixels < INT32_MAX / 2 && weights < INT32_MAX, op,
         ": CUDA takes at most 2^30 pixels and 2^31 weights, ", "and there are ", pixels, " and ", weights);

@@ -33,9 +33,9 @@ constexpr int64_t kScratchBytes = 1 << 20;
 
 constexpr const char* kKind = "emulator";
 
-/// Whether kernels may use tensor cores. `wanted`: GLNET_TENSOR_CORES, nullptr if it is not set.
-inline bool tensor_cores(const char* wanted) {
-  return wanted && !std::strcmp(wanted, "1");
+/// Whether kernels may use tensor cores. `wanted`: 0, 1, or -1 for no wish.
+inline bool tensor_cores(int wanted) {
+  return wanted == 1;
 }
 
 }  // namespace glnet::cuda

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "core/error.h"
 
@@ -50,14 +49,14 @@ void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
       "allow_shared");
 }
 
-/// Whether kernels may use tensor cores: those for bfloat16 came with compute capability 8.0. `wanted`:
-/// GLNET_TENSOR_CORES, nullptr if it is not set.
-inline bool tensor_cores(const char* wanted) {
+/// Whether kernels may use tensor cores: those for bfloat16 came with compute capability 8.0. `wanted`: 0, 1,
+/// or -1 for no wish.
+inline bool tensor_cores(int wanted) {
   int device = 0, major = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
              "cudaDeviceGetAttribute");
-  return major >= 8 && !(wanted && !std::strcmp(wanted, "0"));
+  return major >= 8 && wanted != 0;
 }
 
 // Products of 16 x 16 matrices of bfloat16 by a whole warp, summed in float32: see emulator/mma.h. Elements
