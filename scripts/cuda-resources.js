@@ -54,7 +54,8 @@ function shortName(demangled) {
 }
 
 function cuobjdump(option, object) {
-  const options = { encoding: 'utf8', maxBuffer: 2 ** 30 };
+  // Its remarks on the debug sections are of no use; an error has what it wrote in its message.
+  const options = { encoding: 'utf8', maxBuffer: 2 ** 30, stdio: 'pipe' };
   return execFileSync(path.join(path.dirname(nvcc), 'cuobjdump'), [option, object], options);
 }
 
@@ -76,7 +77,7 @@ function readBounds(object) {
   return bounds;
 }
 
-/** What an object holds: by kernel { threads, shared, stack, registers by architecture }, and the architectures. */
+/** What an object holds: by kernel { threads, shared, stack and registers by architecture }, and the architectures. */
 function readObject(object) {
   const bounds = readBounds(object);
   const text = cuobjdump('--dump-resource-usage', object);
@@ -101,12 +102,17 @@ function readObject(object) {
     const { arch, registers, stack, shared } = found[i];
     const kernel = shortName(name);
     if (!kernels.has(kernel)) {
-      kernels.set(kernel, { threads: bounds.get(found[i].name), shared: 0, stack: 0, registers: new Map() });
+      kernels.set(kernel, {
+        threads: bounds.get(found[i].name),
+        shared: 0,
+        stack: new Map(),
+        registers: new Map(),
+      });
     }
     const row = kernels.get(kernel);
     if (row.registers.has(arch)) fail(`two kernels of ${object} are called ${kernel}`);
     row.registers.set(arch, registers);
-    row.stack = Math.max(row.stack, stack);
+    if (stack > 0) row.stack.set(arch, stack);
     row.shared = Math.max(row.shared, arch >= 90 && shared > 0 ? shared - RESERVED_SHARED : shared);
   }
   return { kernels, compiled };
@@ -182,7 +188,9 @@ function readTable() {
 /** What is wrong with a kernel. `before` is its row of the table; without `grown`, how it grew is no matter. */
 function compare(now, before, grown) {
   const wrong = [];
-  if (now.stack > 0) wrong.push(`has a stack frame of ${now.stack} bytes: it spills, or indexes an array`);
+  for (const [arch, bytes] of now.stack) {
+    wrong.push(`has a stack frame of ${bytes} bytes on sm_${arch}: it spills, or indexes an array`);
+  }
   const threads = now.threads ?? THREADS;
   const most = Math.floor(REGISTERS / 2 / threads);
   for (const [arch, registers] of now.registers) {
@@ -228,7 +236,7 @@ if (option === '--check') {
   console.log(`${passed} passed, ${failed} failed`);
 } else if (failed === 0) {
   for (const [key, { stack }] of kernels) {
-    if (stack > 0) fail(`${key} has a stack frame of ${stack} bytes; the table is for kernels without one`);
+    if (stack.size > 0) fail(`${key} has a stack frame; the table is for kernels without one (see --check)`);
   }
   writeFileSync(`${table}.part`, format(kernels, release));
   renameSync(`${table}.part`, table);
