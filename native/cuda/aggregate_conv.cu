@@ -13,7 +13,7 @@
 //
 // Everything is summed in float32: direct sources in y itself, or, where y is bfloat16, in the workspace. The
 // outputs are done in slices, and the patches in groups, such that products and sums, and the maps that are
-// made, fit kScratchBytes each.
+// made, fit scratch_bytes() each.
 //
 // Bytes: sources, weights and y once, and the products out and in again, which are within reach of the L2
 // cache of the cards with 50 MB and more. Floor, for the final stage of a patch of 508 px (four levels of 128
@@ -206,7 +206,7 @@ Plan::Plan(const AggregateConv& op)
     // In slices of 16 outputs the products must fit, and the band in shared memory.
     const int64_t least = part.pixels() * area() * std::min<int64_t>(outputs, 16) * 4;
     const int64_t columns = band_columns + part.width();
-    if (taps_pay(s, op.weight) && taps.size() < kMostTapSources && products + least <= kScratchBytes &&
+    if (taps_pay(s, op.weight) && taps.size() < kMostTapSources && products + least <= scratch_bytes() &&
         columns * kernel * kLeastLanes * 4 <= kBandBytes) {
       products += least;
       band_columns = columns;
@@ -248,12 +248,12 @@ void Plan::choose_slices() {
   const auto [own, common] = floats();
   slice = outputs, group = batch;
   while (group > 1 &&
-         (4 * outputs * (group * own + common) > kScratchBytes || made_bytes(group) > kScratchBytes)) {
+         (4 * outputs * (group * own + common) > scratch_bytes() || made_bytes(group) > scratch_bytes())) {
     --group;
   }
-  if (4 * outputs * (own + common) <= kScratchBytes) return;
+  if (4 * outputs * (own + common) <= scratch_bytes()) return;
   // As many outputs as fit, in slices of about the same size. Multiples of 4, so that quads are aligned.
-  const int64_t fit = kScratchBytes / (4 * (own + common)), unit = fit >= 16 ? 16 : 4;
+  const int64_t fit = scratch_bytes() / (4 * (own + common)), unit = fit >= 16 ? 16 : 4;
   const int64_t most = std::max(fit / unit * unit, unit), slices = (outputs + most - 1) / most;
   slice = round_up((outputs + slices - 1) / slices, unit);
 }

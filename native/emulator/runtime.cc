@@ -347,6 +347,10 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t strea
   return queue(stream, {[=] { std::memset(to, byte, bytes); }});
 }
 
+bool is_dry() {
+  return machine().dry;
+}
+
 void reset_machine() {
   const std::lock_guard lock(machine_mutex);
   machine() = Machine();

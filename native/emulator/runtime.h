@@ -71,6 +71,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream);
 
+/// Whether nothing is computed, see GLNET_EMULATOR_DRY.
+bool is_dry();
 /// Forgets devices lost and launches counted, and reads the environment anew: for tests.
 void reset_machine();
 

@@ -29,7 +29,10 @@ using namespace ::glnet::emulator;
 constexpr int64_t kMostBlocks = 7;
 constexpr size_t kMostCorners = 2;
 constexpr int64_t kBusyBlocks = 4;
-constexpr int64_t kScratchBytes = 1 << 20;
+/// As large as on a device when it is planned what a device would take.
+inline int64_t scratch_bytes() {
+  return is_dry() ? 32 << 20 : 1 << 20;
+}
 
 constexpr const char* kKind = "emulator";
 

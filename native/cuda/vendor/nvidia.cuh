@@ -27,7 +27,9 @@ constexpr size_t kMostCorners = 256;
 /// So few that smaller blocks, and more of them, use a large card better.
 constexpr int64_t kBusyBlocks = 264;
 /// What an op that can do its work in parts takes of the device's memory for one part.
-constexpr int64_t kScratchBytes = 32 << 20;
+constexpr int64_t scratch_bytes() {
+  return 32 << 20;
+}
 
 constexpr const char* kKind = "cuda";
 
