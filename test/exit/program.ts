@@ -1,13 +1,18 @@
-/** What exit.test.ts runs: a segmentation that ends, or is ended, in the way that the first argument names. */
+/**
+ * What exit.test.ts runs: a segmentation that ends, or is ended, in the way that the first argument names, on the
+ * device that GLNET_TEST_DEVICE names.
+ */
 import path from 'node:path';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import type { DeviceName } from '../../src/inference/devices';
 import { GLNet } from '../../src/inference/glnet';
 
 const [name, weights] = isMainThread ? process.argv.slice(2) : (workerData as [string, string]);
 
 /** Starts a segmentation and resolves once patches are being computed. */
 async function begin(size: number) {
-  const model = await GLNet.load(weights!, { threads: 2 });
+  const device = (process.env.GLNET_TEST_DEVICE ?? 'cpu') as DeviceName;
+  const model = await GLNet.load(weights!, { device, threads: 2 });
   const image = { data: new Uint8Array(size * size * 3).fill(90), width: size, height: size, channels: 3 };
   let started = () => {};
   const underway = new Promise<void>((resolve) => {
