@@ -8,10 +8,12 @@ import { Device, type DeviceKind, deviceCount } from '../tensor/device';
 import { formatBytes, formatSeconds, formatTable } from './format';
 import type { Comparison } from './self-test';
 
-/** What the program says that runs the cases of every op on the GPU, beside libglnet_cuda.so. */
+/** What the program prints that runs every op on the GPU, beside libglnet_cuda.so; with `--json` only. */
 interface OpCases {
   passes: boolean;
-  lines: string[];
+  cases: string[];
+  times: string[];
+  error?: string;
 }
 
 interface SelfTest {
@@ -47,17 +49,6 @@ export async function doctor({ device, gpu, json }: DoctorArguments): Promise<nu
   // Without a GPU the rest works; whoever asks for one wants to know.
   const needed = asked === undefined ? devices.filter(({ name }) => name.startsWith('cpu')) : [];
   const sharp = tryTo(() => (require('sharp') as typeof import('sharp')).versions);
-  const tests: SelfTest[] = [];
-  for (const { name, error } of tested) {
-    tests.push(
-      error === undefined ? await selfTest(name) : { device: name, passes: false, seconds: 0, error },
-    );
-  }
-  const opCases = gpu && tests.some(({ comparisons }) => comparisons) ? runOpCases() : undefined;
-  const passes =
-    (opCases?.passes ?? true) &&
-    needed.every(({ error }) => error === undefined) &&
-    tests.every((test) => test.passes);
   const [cpu] = os.cpus();
   const report = {
     glnet: (require(path.join(__dirname, '../../package.json')) as { version: string }).version,
@@ -75,36 +66,49 @@ export async function doctor({ device, gpu, json }: DoctorArguments): Promise<nu
     },
     memory: { total: os.totalmem(), free: os.freemem() },
     devices,
-    selfTests: tests,
-    opCases,
-    passes: passes && sharp.error === undefined,
   };
-  if (json) {
-    console.log(JSON.stringify(report, undefined, 2));
-  } else {
-    const { isa = 'unknown features', bfloat16, model = 'unknown', threads } = report.cpu;
-    console.log(
-      formatTable([
-        ['glnet', report.glnet],
-        ['Node.js', `${report.node}, ${report.platform}`],
-        ['addon', machine.error === undefined ? 'loaded' : 'not loaded, see below'],
-        ['oneDNN', report.oneDNN ?? 'not loaded'],
-        ['sharp', `${report.sharp}${report.libvips ? `, libvips ${report.libvips}` : ''}`],
-        ['processor', `${model}, ${isa}${bfloat16 ? ', bfloat16 units' : ''}`],
-        ['threads', String(threads)],
-        ['memory', `${formatBytes(report.memory.total)}, ${formatBytes(report.memory.free)} free`],
-        ...devices.map(({ name, description, error }): [string, string] => [
-          `device ${name}`,
-          error ?? `ready: ${description}`,
-        ]),
+  const say = json ? () => {} : console.log;
+  const { isa = 'unknown features', bfloat16, model = 'unknown', threads } = report.cpu;
+  say(
+    formatTable([
+      ['glnet', report.glnet],
+      ['Node.js', `${report.node}, ${report.platform}`],
+      ['addon', machine.error === undefined ? 'loaded' : 'not loaded, see below'],
+      ['oneDNN', report.oneDNN ?? 'not loaded'],
+      ['sharp', `${report.sharp}${report.libvips ? `, libvips ${report.libvips}` : ''}`],
+      ['processor', `${model}, ${isa}${bfloat16 ? ', bfloat16 units' : ''}`],
+      ['threads', String(threads)],
+      ['memory', `${formatBytes(report.memory.total)}, ${formatBytes(report.memory.free)} free`],
+      ...devices.map(({ name, description, error }): [string, string] => [
+        `device ${name}`,
+        error ?? `ready: ${description}`,
       ]),
-    );
-    if (machine.error !== undefined) console.log(`\n${machine.error}`);
-    for (const test of tests) printTest(test);
-    if (opCases)
-      console.log(`\ncases of every op on the GPU:\n${opCases.lines.map((line) => `  ${line}`).join('\n')}`);
+    ]),
+  );
+  if (machine.error !== undefined) say(`\n${machine.error}`);
+
+  const selfTests: SelfTest[] = [];
+  for (const { name, error } of tested) {
+    const test =
+      error === undefined ? await selfTest(name) : { device: name, passes: false, seconds: 0, error };
+    selfTests.push(test);
+    if (!json) printTest(test);
   }
-  return report.passes ? 0 : 1;
+  let ops: OpCases | undefined;
+  if (gpu && selfTests.some(({ comparisons }) => comparisons)) {
+    say(
+      '\nevery op on the first GPU, then times of real layers (GFLOP/s count multiplications and additions):',
+    );
+    ops = runOpCases(json ?? false);
+    if (ops.error !== undefined) say(`FAILS: ${ops.error}`);
+  }
+  const passes =
+    sharp.error === undefined &&
+    (ops?.passes ?? true) &&
+    needed.every(({ error }) => error === undefined) &&
+    selfTests.every((test) => test.passes);
+  if (json) console.log(JSON.stringify({ ...report, selfTests, ops, passes }, undefined, 2));
+  return passes ? 0 : 1;
 }
 
 function tryTo<T>(call: () => T): { value?: T; error?: string } {
@@ -115,16 +119,23 @@ function tryTo<T>(call: () => T): { value?: T; error?: string } {
   }
 }
 
-/** On the first GPU that CUDA shows; CUDA_VISIBLE_DEVICES chooses another. */
-function runOpCases(): OpCases {
+/** Cases, then times, on the first GPU that CUDA shows; CUDA_VISIBLE_DEVICES chooses another. */
+function runOpCases(quiet: boolean): OpCases {
   const program = path.join(addonFolder(), 'glnet_native_test');
-  const { stdout, error } = spawnSync(program, ['--device', 'cuda'], { encoding: 'utf8' });
-  if (error) {
-    const message = `${program} could not be run: ${error.message}. It is built by: node scripts/native.js build cuda`;
-    return { passes: false, lines: [message] };
+  const result: OpCases = { passes: true, cases: [], times: [] };
+  for (const [kind, ...options] of [['cases'], ['times', '--bench']] as ['cases' | 'times', ...string[]][]) {
+    const { status, stdout, error } = spawnSync(program, ['--device', 'cuda', ...options], {
+      encoding: 'utf8',
+      stdio: ['ignore', quiet ? 'pipe' : 'inherit', 'inherit'],
+    });
+    if (error) {
+      const advice = 'It is built by: node scripts/native.js build cuda';
+      return { ...result, passes: false, error: `${program} could not be run: ${error.message}. ${advice}` };
+    }
+    result[kind] = (stdout ?? '').trim().split('\n');
+    if (status !== 0) return { ...result, passes: false };
   }
-  const lines = stdout.trim().split('\n');
-  return { passes: /^[1-9]\d* passed, 0 failed$/.test(lines.at(-1)!), lines };
+  return result;
 }
 
 function findDevices(kind: DeviceKind): Found[] {
