@@ -154,8 +154,8 @@ bool choose_algorithm(const Conv2d& op, cudnnHandle_t handle, Plan& plan) {
   for (int i = 0; i < count; ++i) {
     const auto& offer = offers[i];
     if (offer.status != CUDNN_STATUS_SUCCESS || !keeps_digits(offer.algo)) continue;
-    // A bias without an activation is for this algorithm alone.
-    if (op.bias && !op.relu && offer.algo != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM) continue;
+    // The one algorithm that adds a bias with and without relu.
+    if (op.bias && offer.algo != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM) continue;
     cudnnMathType_t math = offer.mathType;
     if (op.x.dtype == DType::float32) {
       if (math == CUDNN_TENSOR_OP_MATH || math == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION) continue;

@@ -297,8 +297,8 @@ cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle, cudnn
       {CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD, math},
       {CUDNN_CONVOLUTION_FWD_ALGO_GEMM, math},
       {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION},
-      {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, math},
-      {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM, math}};
+      {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM, math},
+      {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, math}};
   *found = 0;
   for (const Offer& offer : offers) {
     if (*found == wanted) break;
@@ -364,8 +364,7 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
                 .algorithm = algorithm,
                 .relu = activation->mode == CUDNN_ACTIVATION_RELU};
   const bool one_for_each = *bias == cudnnTensorStruct{true, y->type, 1, y->c, 1, 1};
-  // Without an activation there is but one algorithm that adds a bias.
-  const bool adds = run.relu || algorithm == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+  const bool adds = algorithm == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
   if (number(alpha1) != 1 || (number(alpha2) != 0 && number(alpha2) != 1) || !activation->set ||
       activation->nan != CUDNN_PROPAGATE_NAN || !(*z == *y) || !one_for_each || !adds || !bias_data ||
       !z_data) {
