@@ -26,6 +26,7 @@
 #include <array>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -51,6 +52,16 @@ namespace {
 constexpr size_t kMostWorkspace = size_t{64} << 20;
 
 #ifdef __CUDACC__
+/// Unless GLNET_CUDNN is 0. Read once, on the first call: that is for `prepare`, on the submitting thread,
+/// which is the one that may change the environment.
+bool cudnn_wanted() {
+  static const bool wanted = [] {
+    const char* text = std::getenv("GLNET_CUDNN");
+    return !(text && !std::strcmp(text, "0"));
+  }();
+  return wanted;
+}
+
 /// A function of libcudnn; nullptr if there is no such library. Never closed: what it queued may still run.
 void* find_cudnn(const char* name) {
   static void* const library = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
@@ -96,10 +107,6 @@ struct Library {
 const Library& cudnn() {
   static const Library library;
   return library;
-}
-
-bool wanted() {
-  return cudnn_wanted(std::getenv("GLNET_CUDNN"));
 }
 
 /// Calls of cuDNN for an op. After one that cuDNN has no code or no memory for, `ok` is false, and the rest
@@ -250,7 +257,7 @@ bool suits(const Conv2d& op) {
   if ((op.residual || op.relu) && !op.bias) return false;
   if (op.padding >= std::min(op.weight.dim(2), op.weight.dim(3))) return false;
   const bool eights = op.x.dim(3) % 8 == 0 && op.weight.dim(0) % 8 == 0;
-  return (op.x.dtype == DType::float32 || eights) && wanted() && cudnn().loaded;
+  return (op.x.dtype == DType::float32 || eights) && cudnn_wanted() && cudnn().loaded;
 }
 
 bool packs_weight(const Conv2d& op) {
@@ -324,7 +331,7 @@ bool cudnn_conv2d(const Conv2d& op, const Context& context) {
 }
 
 std::string cudnn_description() {
-  if (!wanted()) return "";
+  if (!cudnn_wanted()) return "";
   if (!cudnn().loaded) return "no cuDNN: libcudnn.so.9 does not load";
   const size_t version = cudnn().GetVersion();
   return "cuDNN " + std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +

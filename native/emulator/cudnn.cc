@@ -1,7 +1,8 @@
 #include "emulator/cudnn.h"
 
 #include <atomic>
-#include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <string>
@@ -46,6 +47,14 @@ namespace {
 
 std::atomic<cudnnStatus_t> create_answer = CUDNN_STATUS_SUCCESS, convolution_answer = CUDNN_STATUS_SUCCESS;
 std::atomic<int> plain_runs = 0, fused_runs = 0;
+
+std::atomic<bool>& wish() {
+  static std::atomic<bool> wanted = [] {
+    const char* text = std::getenv("GLNET_CUDNN");
+    return text && !std::strcmp(text, "1");
+  }();
+  return wanted;
+}
 
 /// Holds a handle for a call. `ok`: no other thread does, and its device is current.
 class Use {
@@ -374,6 +383,14 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
   if (const cudnnStatus_t status = run.check(use)) return status;
   detail::submit(handle->stream, run);
   return CUDNN_STATUS_SUCCESS;
+}
+
+bool cudnn_wanted() {
+  return wish();
+}
+
+bool want_cudnn(bool wanted) {
+  return wish().exchange(wanted);
 }
 
 void* find_cudnn(const char* name) {

@@ -112,6 +112,12 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
     cudnnTensorDescriptor_t z, const void* z_data, cudnnTensorDescriptor_t bias, const void* bias_data,
     cudnnActivationDescriptor_t activation, cudnnTensorDescriptor_t y, void* y_data);
 
+/// Whether this is used: with GLNET_CUDNN=1 in the environment, read on the first call, or as `want_cudnn`
+/// says.
+bool cudnn_wanted();
+/// For tests: returns what was wanted before.
+bool want_cudnn(bool wanted);
+
 /// A function by its name, as dlsym finds it; nullptr if it is not among these.
 void* find_cudnn(const char* name);
 

@@ -9,6 +9,16 @@
 
 namespace glnet::test {
 
+/// Uses cuDNN, or does not, while this lives.
+class WithCudnn {
+ public:
+  explicit WithCudnn(bool wanted) : before_(emulator::want_cudnn(wanted)) {}
+  ~WithCudnn() { emulator::want_cudnn(before_); }
+
+ private:
+  bool before_;
+};
+
 /// What cudnnCreate and cuDNN's convolutions answer while this lives.
 class CudnnAnswers {
  public:
@@ -37,7 +47,7 @@ inline emulator::CudnnRuns runs_of(const Conv2dSizes& sizes, bool bias, bool res
 inline void cudnn_cases(Suite& suite) {
   suite.direct("cudnn", "conv2d computes the same with it, and refuses the same", [](Device&) {
     return under_each_schedule([](Findings& wrong) {
-      const EmulatedMachine machine("GLNET_CUDNN", "1");
+      const WithCudnn with(true);
       const char* own = "";
       Device device(*glnet_backend(fingerprint().c_str(), &own), {.threads = 1, .guarded = true});
       const emulator::CudnnRuns before = emulator::cudnn_runs();
@@ -59,7 +69,7 @@ inline void cudnn_cases(Suite& suite) {
   });
   suite.direct("cudnn", "what is cuDNN's and what is ours", [](Device&) {
     Findings wrong;
-    const EmulatedMachine machine("GLNET_CUDNN", "1");
+    const WithCudnn with(true);
     Device device = emulated_device();
     const auto runs = [&](const Conv2dSizes& sizes, bool bias, bool residual, bool relu, DType dtype) {
       const auto [plain, fused] = runs_of(sizes, bias, residual, relu, dtype, device, wrong);
@@ -76,13 +86,13 @@ inline void cudnn_cases(Suite& suite) {
     }
     wrong.equal("7 outputs", runs(others, true, false, true, DType::float32), "0 plain, 1 fused");
     wrong.equal("7 outputs, bfloat16", runs(others, true, false, true, DType::bfloat16), "0 plain, 0 fused");
-    setenv("GLNET_CUDNN", "0", 1);
+    const WithCudnn without(false);
     wrong.equal("not wanted", runs(eights, true, true, true, DType::float32), "0 plain, 0 fused");
     return wrong.text();
   });
   suite.direct("cudnn", "what it has no code or no memory for is ours, and is not tried again", [](Device&) {
     Findings wrong;
-    const EmulatedMachine machine("GLNET_CUDNN", "1");
+    const WithCudnn with(true);
     Device device = emulated_device();
     int width = 40;  // shapes that no other test has
     for (const auto status : {emulator::CUDNN_STATUS_NOT_SUPPORTED_SHAPE,
@@ -98,7 +108,7 @@ inline void cudnn_cases(Suite& suite) {
   });
   suite.direct("cudnn", "its failure names the op and its shapes", [](Device&) {
     Findings wrong;
-    const EmulatedMachine machine("GLNET_CUDNN", "1");
+    const WithCudnn with(true);
     const CudnnAnswers answers(emulator::CUDNN_STATUS_SUCCESS, emulator::CUDNN_STATUS_EXECUTION_FAILED);
     Device device = emulated_device();
     const std::string message = message_of(ErrorCode::native, [&] {
@@ -112,7 +122,7 @@ inline void cudnn_cases(Suite& suite) {
   });
   suite.direct("cudnn", "two devices on one GPU use it from their threads", [](Device&) {
     return under_each_schedule([](Findings& wrong) {
-      const EmulatedMachine machine("GLNET_CUDNN", "1");
+      const WithCudnn with(true);
       Findings found[2];
       const auto convolve = [&](int which) {
         Device device = emulated_device();
@@ -135,7 +145,7 @@ inline void cudnn_cases(Suite& suite) {
   // The last: that device stays without.
   suite.direct("cudnn", "a device that it cannot use computes without", [](Device&) {
     Findings wrong;
-    const EmulatedMachine machine("GLNET_CUDNN", "1");
+    const WithCudnn with(true);
     const CudnnAnswers answers(emulator::CUDNN_STATUS_NOT_INITIALIZED, emulator::CUDNN_STATUS_SUCCESS);
     Device device = emulated_device(1);
     wrong.equal("runs",
