@@ -26,10 +26,11 @@ class Prepare {
   virtual int threads() const = 0;
   /// Scratch memory for the kernel, valid while it runs.
   virtual void workspace(size_t bytes) = 0;
-  /// A copy of `weight` in another layout, made by `convert(source, destination)` on the host's stream at
-  /// first use and kept with the weight under `layout`, a name that says all on which the copy depends.
-  virtual void pack(const View& weight, const std::string& layout, size_t bytes,
-                    std::function<void(const void*, void*)> convert) = 0;
+  /// Makes a copy of a weight in another layout.
+  using Convert = std::function<void(const Context&, const void* source, void* destination)>;
+  /// A copy of `weight`, made by `convert` on the stream at first use and kept with the weight under
+  /// `layout`, a name that says all on which the copy depends.
+  virtual void pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) = 0;
 };
 
 template <class Op>

@@ -45,14 +45,13 @@ void Device::Preparation::workspace(size_t bytes) {
   context.workspace = scratch_->data();
 }
 
-void Device::Preparation::pack(const View& weight, const std::string& layout, size_t bytes,
-                               std::function<void(const void*, void*)> convert) {
+void Device::Preparation::pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) {
   auto& copy = weight.storage->packed[layout];
   if (!copy) {
     copy = std::make_unique<Storage>(device_.pool_, bytes, op_);
     // Even after an error: the copy is kept, and would not be made again.
-    device_.stream_.always(
-        [convert = std::move(convert), from = weight.data, to = copy->data()] { convert(from, to); });
+    device_.stream_.always([convert = std::move(convert), context = context, from = weight.data,
+                            to = copy->data()] { convert(context, from, to); });
   }
   context.packed.push_back(copy->data());
 }

@@ -60,8 +60,7 @@ class Device::Preparation final : public Prepare {
 
   int threads() const override { return device_.threads_; }
   void workspace(size_t bytes) override;
-  void pack(const View& weight, const std::string& layout, size_t bytes,
-            std::function<void(const void*, void*)> convert) override;
+  void pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) override;
 
   Context context;
 

@@ -314,7 +314,7 @@ void request_packed(const Plan& plan, const Part& part, bool taps, Prepare& prep
   const auto pack = plan.op.weight.dtype == DType::float32 ? pack_part<uint32_t> : pack_part<uint16_t>;
   prepare.pack(plan.op.weight, layout.str(), static_cast<size_t>(slices) * packed_slice_bytes(part),
                [=, convolution = part.convolution, weight = plan.op.weight.shape, first = part.first,
-                bytes = packed_slice_bytes(part)](const void* from, void* to) {
+                bytes = packed_slice_bytes(part)](const Context&, const void* from, void* to) {
                  pack(*convolution, weight, first, channels, slice, taps, bytes, from, to);
                });
 }

@@ -47,7 +47,7 @@ void prepare_conv2d(const Conv2d& op, Prepare& prepare) {
   const auto convolution = convolution_of(op, prepare.threads());
   prepare.workspace(convolution->workspace_bytes());
   prepare.pack(op.weight, convolution->layout(), convolution->packed_bytes(),
-               [convolution](const void* from, void* to) { convolution->pack(from, to); });
+               [convolution](const Context&, const void* from, void* to) { convolution->pack(from, to); });
 }
 
 void conv2d(const Conv2d& op, const Context& context) {

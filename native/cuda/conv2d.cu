@@ -1,4 +1,4 @@
-// conv2d: an implicit matrix product, see gemm.cuh for threads and data.
+// conv2d, where cudnn.cu does not compute it: an implicit matrix product, see gemm.cuh for threads and data.
 //
 // Moves, from memory, x, the weights, the residual and y once: a block of 128 x 128 reads each element of its
 // rows' pixels once a tap and column of tiles, from the L2 cache, and each weight once a row of tiles. Floor,
@@ -9,16 +9,19 @@
 // of them, up to 500 MB for a network; Winograd's transform, which needs transformed weights or loses them
 // again. Left: splitting k over blocks, for maps of 16 x 16 pixels that have fewer tiles than a card has
 // processors; a batch of patches fills it.
+#include "cuda/cudnn.h"
 #include "cuda/gemm.cuh"
 
 namespace glnet::cuda {
 
-void prepare_conv2d(const Conv2d& op, Prepare&) {
+void prepare_conv2d(const Conv2d& op, Prepare& prepare) {
   check_gemm(op.kName, op.x.dtype, std::max(op.x.size() / op.x.dim(3), op.y.size() / op.y.dim(3)),
              op.weight.size());
+  prepare_cudnn_conv2d(op, prepare);
 }
 
 void conv2d(const Conv2d& op, const Context& context) {
+  if (cudnn_conv2d(op, context)) return;
   with_type(op.kName, op.x.dtype, [&](auto t) {
     using T = decltype(t);
     const auto size = [](const View& v, size_t i) { return static_cast<int>(v.dim(i)); };

@@ -96,14 +96,19 @@ bool is_lost() {
   return !machine().lost.empty();
 }
 
-/// Whether the bytes lie in one block of this kind.
-bool within(const void* data, size_t bytes, Place place) {
-  const std::lock_guard lock(machine_mutex);
+/// The block of this kind in which the bytes lie; the end if they lie in none. With the books locked.
+std::map<std::byte*, Block>::const_iterator block_of(const void* data, size_t bytes, Place place) {
   auto* first = static_cast<std::byte*>(const_cast<void*>(data));
   auto entry = blocks.upper_bound(first);
-  if (entry == blocks.begin()) return false;
+  if (entry == blocks.begin()) return blocks.end();
   --entry;
-  return entry->second.place == place && first + bytes <= entry->first + entry->second.bytes;
+  const bool inside = entry->second.place == place && first + bytes <= entry->first + entry->second.bytes;
+  return inside ? entry : blocks.end();
+}
+
+bool within(const void* data, size_t bytes, Place place) {
+  const std::lock_guard lock(machine_mutex);
+  return block_of(data, bytes, place) != blocks.end();
 }
 
 /// A stream whose next work can run; nullptr if there is none.
@@ -255,6 +260,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaSuccess;
 }
 
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
+
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= machine().devices) return cudaErrorInvalidDevice;
   current_device = device;
@@ -275,6 +285,14 @@ cudaError_t cudaMallocHost(void** data, size_t bytes) {
 
 cudaError_t cudaFreeHost(void* data) {
   return give(data, Place::pinned);
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
+  const std::lock_guard lock(machine_mutex);
+  const auto block = block_of(data, 1, Place::device);
+  if (block == blocks.end()) return cudaErrorInvalidValue;
+  attributes->device = block->second.device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -349,6 +367,10 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t strea
 
 bool is_dry() {
   return machine().dry;
+}
+
+bool on_device(const void* data, size_t bytes) {
+  return within(data, bytes, Place::device);
 }
 
 void reset_machine() {

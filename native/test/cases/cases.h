@@ -20,6 +20,7 @@
 #include "test/cases/stitch.h"
 #include "test/cases/triangle_resize.h"
 #ifdef GLNET_EMULATOR
+#include "test/cases/cudnn.h"
 #include "test/cases/emulator.h"
 #include "test/cases/engine.h"
 #endif
@@ -35,6 +36,7 @@ inline void all_cases(Suite& suite) {
 #ifdef GLNET_EMULATOR
   emulator_cases(suite);
   engine_cases(suite);
+  cudnn_cases(suite);
 #endif
 }
 
