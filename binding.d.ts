@@ -87,4 +87,6 @@ export declare class Device {
 export declare function describeOps(): Record<keyof Ops, string>;
 /** How many devices of a kind there are. Throws, saying why, if there are none. */
 export declare function deviceCount(kind: string): number;
+/** Stops the devices that work in queues of their own, before the process exits. */
+export declare function closeQueues(): void;
 export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };

@@ -5,7 +5,8 @@
 #
 # Needs nvcc 12.8 or later (or pip, to fetch it), CMake and a C++ compiler; no Node.js, no oneDNN. In order:
 #   tests      every case of every op on the GPU, against the reference in double
-#   sanitizer  the same under compute-sanitizer's memcheck, racecheck, synccheck and initcheck, where it is installed
+#   sanitizer  the same under compute-sanitizer's memcheck, racecheck and synccheck, where it is installed
+#              (not initcheck: the tests fill all memory with NaN, which finds what it would)
 #   bench      times of real layers' sizes, with the floor that the card's own peaks (glnet_cuda_peak) set: the longer of
 #              bytes over bandwidth and operations over rate. A case that fits into the L2 cache may beat it.
 #   torch      PyTorch's times for the same sizes, where python3 has it with CUDA
@@ -108,7 +109,7 @@ checks=null
 checker=$(command -v compute-sanitizer || command -v "$toolkit/bin/compute-sanitizer" || true)
 if [ "$sanitizer" -eq 1 ] && [ -n "$checker" ]; then
   checks=
-  for tool in memcheck racecheck synccheck initcheck; do
+  for tool in memcheck racecheck synccheck; do
     part "$tool" "$checker" --tool "$tool" --error-exitcode 86 "$program" --device cuda --json
     checks+="${checks:+, }\"$tool\": $(cat "$work/$tool.json")"
   done

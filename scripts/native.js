@@ -79,10 +79,8 @@ function buildCuda() {
   const folder = path.join(root, 'build-cuda');
   // CMake cannot change a build folder's compiler.
   const cache = path.join(folder, 'CMakeCache.txt');
-  if (
-    fs.existsSync(cache) &&
-    !new RegExp(`^CMAKE_CUDA_COMPILER:\\w+=${nvcc}$`, 'm').test(fs.readFileSync(cache, 'utf8'))
-  ) {
+  const known = (line) => line.startsWith('CMAKE_CUDA_COMPILER:') && line.endsWith(`=${nvcc}`);
+  if (fs.existsSync(cache) && !fs.readFileSync(cache, 'utf8').split('\n').some(known)) {
     fs.rmSync(folder, { recursive: true, force: true });
   }
   const off = ['CPU', 'EMULATOR', 'BUILD_ADDON'].map((option) => `-DGLNET_${option}=OFF`);

@@ -8,6 +8,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -54,6 +55,17 @@ function checkRpath(addon) {
       `${addon} has the RPATH ${rpath ?? '(none)'}; expected $ORIGIN and no other folder. In CMakeLists.txt: ` +
         'BUILD_RPATH "$ORIGIN" and the link option -Wl,--disable-new-dtags; oneDNN from a system folder.',
     );
+  }
+}
+
+/** One of another version would be refused on the user's machine; that there is no GPU here does not matter. */
+function checkCuda() {
+  const name = fs.readdirSync(target).find((file) => file.endsWith('.node'));
+  const addon = createRequire(import.meta.url)(path.join(target, name));
+  try {
+    addon.deviceCount('cuda');
+  } catch (error) {
+    if (/belongs to|does not load/.test(error.message)) throw error;
   }
 }
 
@@ -111,6 +123,7 @@ for (const name of ['libglnet_cuda.so', 'glnet_native_test']) {
   if (fs.existsSync(file)) fs.copyFileSync(file, path.join(target, name));
   else console.log(`prebuilds: without ${name}; to have it, run: node scripts/native.js build cuda`);
 }
+checkCuda();
 writeLicences(libraries, path.join(target, 'licences'));
 fs.rmSync(staging, { recursive: true, force: true });
 

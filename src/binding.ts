@@ -20,7 +20,12 @@ if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= '1000';
  */
 export function binding(): typeof Addon {
   try {
-    addon ??= load(root) as typeof Addon;
+    if (!addon) {
+      const loaded = load(root) as typeof Addon;
+      // process.exit runs no clean-up of the addon's, and a driver that is unloaded under a running thread crashes.
+      process.once('exit', () => loaded.closeQueues());
+      addon = loaded;
+    }
   } catch (error) {
     throw new GlnetError(
       'ERR_NATIVE',

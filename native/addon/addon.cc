@@ -36,6 +36,17 @@ Napi::Value device_count(const Napi::CallbackInfo& info) {
   }
 }
 
+/// closeQueues(): stops the devices whose work goes on without this process's threads, before the process
+/// exits.
+Napi::Value close_queues(const Napi::CallbackInfo& info) {
+  const auto& devices = info.Env().GetInstanceData<Environment>()->devices;
+  const std::vector<DeviceObject*> all(devices.begin(), devices.end());
+  for (DeviceObject* device : all) {
+    if (device->has_queue()) device->close(false);
+  }
+  return info.Env().Undefined();
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
@@ -49,6 +60,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Device", DeviceObject::define(env));
   exports.Set("describeOps", Napi::Function::New(env, describe_ops, "describeOps"));
   exports.Set("deviceCount", Napi::Function::New(env, device_count, "deviceCount"));
+  exports.Set("closeQueues", Napi::Function::New(env, close_queues, "closeQueues"));
   exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   return exports;
 }

@@ -34,6 +34,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   explicit DeviceObject(const Napi::CallbackInfo& info);
   ~DeviceObject() override;
 
+  /// Whether the device works in a queue of its own, not on the stream's thread.
+  bool has_queue() const { return device_ && device_->engine().queue(); }
   /// Stops the stream and forgets all tensors. With `reject`, promises that wait are told.
   void close(bool reject);
 

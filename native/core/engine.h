@@ -34,6 +34,8 @@ class Engine {
 
   /// What computes: a line for people.
   virtual std::string description() const = 0;
+  /// For Context::stream; nullptr if work is done when its call returns.
+  virtual void* queue() { return nullptr; }
   /// Bytes of buffers through which data goes to the device and back, beside the pool; on each side.
   virtual size_t staging_bytes() const { return 0; }
 
@@ -41,8 +43,6 @@ class Engine {
 
   /// Called first.
   virtual void start() {}
-  /// For Context::stream.
-  virtual void* queue() { return nullptr; }
   /// What `from` points to may go when the call returns.
   virtual void upload(void* to, const void* from, size_t bytes) = 0;
   /// nullptr if everything queued so far is done.

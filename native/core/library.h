@@ -8,8 +8,8 @@
 
 namespace glnet {
 
-/// Says with what ops, of what memory layout, this code was compiled. Two pieces of code that agree on it can
-/// call each other.
+/// The version, and a digest of the headers of core/ and ops/ that this code was compiled with. Two pieces of
+/// code that agree on it can call each other.
 const std::string& fingerprint();
 
 /// What such a library exports under this name. Returns nullptr if `wanted` is not its own fingerprint, which

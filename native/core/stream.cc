@@ -82,11 +82,15 @@ void Stream::loop() {
     lock.unlock();
     if (task.report) {
       std::unique_ptr<Mark> mark;
-      if (!failed) attempt([&] { mark = engine_->mark(); });
-      if (mark) {
+      if (!failed) {
+        attempt([&] {
+          mark = engine_->mark();
+          if (mark && !waiter_.joinable()) waiter_ = std::thread([this] { wait_for_marks(); });
+        });
+      }
+      if (mark && waiter_.joinable()) {
         const std::lock_guard relock(mutex_);
         waiting_.push_back({std::move(mark), std::move(task.report)});
-        if (!waiter_.joinable()) waiter_ = std::thread([this] { wait_for_marks(); });
         marked_.notify_one();
       } else {
         // Those that wait for marks come first: callbacks keep their order.

@@ -26,7 +26,8 @@ class Stream {
   /// Queues work that runs even after an error.
   void always(std::function<void()> task);
   /// Queues a callback that is called when what was queued before is done, and learns of the first error so
-  /// far (nullptr if there was none). What is queued after does not wait for it.
+  /// far (nullptr if there was none). What is queued after does not wait for it. After an error it is called
+  /// as soon as those before it were.
   void observe(std::function<void(std::exception_ptr)> callback);
   /// Waits for everything queued so far. Errors stay for the next `observe`.
   void drain();

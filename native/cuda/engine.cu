@@ -6,6 +6,7 @@
 // memory of the pool, which only the computing stream's order keeps safe. That last move costs a thousandth
 // of the first (3.35 TB/s against PCIe's 0.03 to 0.06). Data goes to the host through the same pinned memory,
 // several slots on their way at once.
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <sstream>
@@ -17,16 +18,29 @@
 
 namespace glnet::cuda {
 
+/// Whether every further call fails: a kernel's fault, or the hardware's.
+static bool is_lost(cudaError_t status) {
+  constexpr int kFirstFault = 700, kLastFault = 720, kUncorrectableMemory = 214, kUncorrectableLink = 220;
+  const int code = status;
+  return (code >= kFirstFault && code <= kLastFault) || code == kUncorrectableMemory ||
+         code == kUncorrectableLink;
+}
+
 void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // not sticky, and told here
     fail(ErrorCode::out_of_memory, "CUDA: ", what, ": the device has no more memory");
   }
-  const char* advice =
-      status == cudaErrorNoKernelImageForDevice
-          ? ". This build has no code for the device: build libglnet_cuda.so for its compute capability"
-          : ". What is on the device is lost: dispose of the model, and start the process anew";
+  const char* advice = "";
+  if (is_lost(status)) {
+    advice = ". What is on the device is lost: dispose of the model, and start the process anew";
+  } else {
+    cudaGetLastError();  // or the next launch would report it again
+    if (status == cudaErrorNoKernelImageForDevice) {
+      advice = ". This build has no code for the device: build libglnet_cuda.so for its compute capability";
+    }
+  }
   fail(ErrorCode::native, "CUDA: ", what, ": ", cudaGetErrorName(status), ": ", cudaGetErrorString(status),
        advice);
 }
@@ -231,6 +245,9 @@ class Gpu final : public Engine {
 }  // namespace
 
 int device_count() {
+  // All kernels are loaded with the first call: later there may be no memory for their code.
+  static const bool eager = setenv("CUDA_MODULE_LOADING", "EAGER", 0) == 0;
+  (void)eager;
   int count = 0, driver = 0, runtime = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaErrorInsufficientDriver) {

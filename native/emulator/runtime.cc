@@ -48,7 +48,7 @@ struct Machine {
   Fault fault = Fault::none;
   int64_t launches_left = 0;  ///< until the device is lost
   bool dry = false;
-  std::string lost;  ///< why every call fails, if it does
+  std::map<int, std::string> lost;  ///< why every call to a device fails, if it does
 
   Machine() {
     const auto text = [](const char* name) {
@@ -71,29 +71,31 @@ struct Machine {
 };
 
 // Guards what is queued and runs. The other, which is never held for long, guards the books.
+// Nothing is destroyed: a stream's thread may still run while the process exits.
 std::recursive_mutex work_mutex;
-std::vector<Stream*> streams;
+auto& streams = *new std::vector<Stream*>;
 std::mt19937_64 choice;
 
 std::mutex machine_mutex;
-std::map<std::byte*, Block> blocks;
-std::map<int, size_t> allocated;  ///< bytes, by device
+auto& blocks = *new std::map<std::byte*, Block>;
+auto& allocated = *new std::map<int, size_t>;  ///< bytes, by device
 thread_local int current_device = 0;
 
 Machine& machine() {
-  static Machine instance;
+  static auto& instance = *new Machine;
   return instance;
 }
 
-cudaError_t lose(const std::string& why) {
+cudaError_t lose(int device, const std::string& why) {
   const std::lock_guard lock(machine_mutex);
-  if (machine().lost.empty()) machine().lost = why;
+  machine().lost.try_emplace(device, why);
   return cudaErrorLaunchFailure;
 }
 
+/// Whether the calling thread's device is lost.
 bool is_lost() {
   const std::lock_guard lock(machine_mutex);
-  return !machine().lost.empty();
+  return machine().lost.contains(current_device);
 }
 
 /// The block of this kind in which the bytes lie; the end if they lie in none. With the books locked.
@@ -136,13 +138,18 @@ cudaError_t run_until(Done&& done) {
   while (!done()) {
     if (is_lost()) return cudaErrorLaunchFailure;
     Stream* stream = choose();
-    if (!stream) return lose("streams wait for each other: an event that is waited for is never reached");
+    if (!stream) {
+      return lose(current_device,
+                  "streams wait for each other: an event that is waited for is never reached");
+    }
+    const int device = stream->device;
     const auto run = std::move(stream->queue.front().run);
     stream->queue.pop_front();
     try {
       if (run) run();
     } catch (const std::exception& error) {
-      return lose(error.what());
+      stream->queue.clear();
+      lose(device, error.what());
     }
   }
   return is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
@@ -150,6 +157,7 @@ cudaError_t run_until(Done&& done) {
 
 cudaError_t queue(cudaStream_t stream, Stream::Work work) {
   if (is_lost()) return cudaErrorLaunchFailure;
+  if (stream->device != current_device) return cudaErrorInvalidResourceHandle;
   const std::lock_guard lock(work_mutex);
   stream->queue.push_back(std::move(work));
   return cudaSuccess;
@@ -194,10 +202,15 @@ void submit(cudaStream_t stream, std::function<void()> kernel) {
   {
     const std::lock_guard lock(machine_mutex);
     Machine& m = machine();
-    if (m.fault == Fault::lost && m.launches_left-- <= 0 && m.lost.empty()) m.lost = "the device was lost";
+    if (m.fault == Fault::lost && stream->device == 0 && m.launches_left-- <= 0) {
+      m.lost.try_emplace(0, "the device was lost");
+    }
     if (m.dry) return;
   }
-  queue(stream, {std::move(kernel)});
+  if (queue(stream, {std::move(kernel)}) == cudaErrorInvalidResourceHandle) {
+    fail(ErrorCode::native, "emulator: a launch on a stream of device ", stream->device, " while device ",
+         current_device, " is the current one");
+  }
 }
 
 }  // namespace detail
@@ -218,6 +231,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidDevice";
     case cudaErrorNoKernelImageForDevice:
       return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
   }
@@ -228,7 +243,8 @@ const char* cudaGetErrorString(cudaError_t error) {
   if (error != cudaErrorLaunchFailure) return "of the emulator";
   const std::lock_guard lock(machine_mutex);
   // Stays as it is once it is set.
-  return machine().lost.c_str();
+  const auto entry = machine().lost.find(current_device);
+  return entry == machine().lost.end() ? "of the emulator" : entry->second.c_str();
 }
 
 cudaError_t cudaGetLastError() {

@@ -9,7 +9,7 @@
 // The environment says what machine is emulated, so that a whole program can be tested on it:
 //   GLNET_EMULATOR_DEVICES=N     this many devices; default 2, 0 for none
 //   GLNET_EMULATOR_MEMORY=BYTES  of each; default 64 GiB
-//   GLNET_EMULATOR_FAULT=        no-driver, old-driver, or lost:N: the Nth launch loses the device
+//   GLNET_EMULATOR_FAULT=        no-driver, old-driver, or lost:N: the Nth launch on device 0 loses it
 //   GLNET_EMULATOR_DRY=1         kernels and copies do nothing, and memory is not backed: to plan, not
 //   compute
 #pragma once
@@ -28,6 +28,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorLaunchFailure = 719,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };

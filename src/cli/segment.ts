@@ -93,6 +93,8 @@ export async function segment(sources: readonly string[], options: SegmentArgume
   }
 
   let fatal: unknown;
+  /** Images at a time. */
+  let lanes = 1;
   const progress = createProgress(process.stderr, todo.length);
   const interrupt = catchInterrupts(() => {
     progress.clear();
@@ -110,7 +112,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
       });
       if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
       // A single image is spread over all devices; of several, each device takes one.
-      const lanes = Math.min(model.devices.length, todo.length);
+      lanes = Math.min(model.devices.length, todo.length);
       const devices = lanes > 1 ? 1 : model.devices.length;
       const next = todo.entries();
       const work = async () => {
@@ -124,9 +126,9 @@ export async function segment(sources: readonly string[], options: SegmentArgume
             if (!options.json) console.log(imageLine(report));
           } catch (error) {
             progress.clear();
-            if (interrupt.signal.aborted || fatal !== undefined) return;
+            if ((error as GlnetError).code === 'ERR_ABORTED') return;
             images.push({ path: job.path, error: errorInfo(error) });
-            if (fatalCodes.includes((error as GlnetError).code)) fatal = error;
+            if (fatalCodes.includes((error as GlnetError).code) || !model.usable) fatal ??= error;
             else console.error(formatError(withPath(job.path, error)));
           } finally {
             view.end();
@@ -141,7 +143,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
     interrupt.release();
   }
 
-  const totals = sum(images, (performance.now() - started) / 1000);
+  const totals = sum(images, (performance.now() - started) / 1000, lanes);
   const aborted = interrupt.signal.aborted;
   if (options.json) {
     console.log(JSON.stringify({ images, totals: { ...totals, aborted } }, undefined, 2));
@@ -320,7 +322,7 @@ interface Totals {
   processPeakBytes: number;
 }
 
-function sum(images: readonly ImageReport[], totalSeconds: number): Totals {
+function sum(images: readonly ImageReport[], totalSeconds: number, lanes: number): Totals {
   const done = images.filter(({ seconds }) => seconds !== undefined);
   const seconds = Object.fromEntries(
     timedStages.map((stage) => [stage, done.reduce((total, image) => total + image.seconds![stage], 0)]),
@@ -334,7 +336,8 @@ function sum(images: readonly ImageReport[], totalSeconds: number): Totals {
     seconds,
     totalSeconds,
     patches,
-    patchesPerSecond: patches / (seconds.patches || 1),
+    // As in the reports of single images: a batch may run while the next window is read.
+    patchesPerSecond: (patches * lanes) / (seconds.patches + seconds.read || 1),
     poolPeakBytes: Math.max(0, ...done.map(({ poolPeakBytes }) => poolPeakBytes!)),
     processPeakBytes: process.resourceUsage().maxRSS * 1024,
   };

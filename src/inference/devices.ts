@@ -1,10 +1,10 @@
 /** Which devices compute: from the name that a user gives. */
 import { GlnetError } from '../errors';
-import { type DeviceKind, deviceCount, deviceKinds } from '../tensor/device';
+import { Device, type DeviceKind, deviceCount, deviceKinds } from '../tensor/device';
 
 /**
  * A kind of device; or some devices of a kind, by number: `cuda:1`, `cuda:0,2`, `cuda:all`; or `auto`: every CUDA
- * device, and where there is none the CPU.
+ * device that this build can use, and where there is none the CPU.
  */
 export type DeviceName = 'auto' | DeviceKind | `${DeviceKind}:${string}`;
 
@@ -21,14 +21,7 @@ export interface DeviceChoice {
  *   there are no devices of the kind, with the reason.
  */
 export function chooseDevices(name: string): DeviceChoice {
-  if (name === 'auto') {
-    try {
-      return { kind: 'cuda', indices: all(deviceCount('cuda')) };
-    } catch (error) {
-      if (!(error instanceof GlnetError && error.code === 'ERR_NATIVE')) throw error;
-      return { kind: 'cpu', indices: [0], fallback: error.message };
-    }
-  }
+  if (name === 'auto') return chooseBest();
   const [kind, which] = name.split(/:(.*)/s) as [DeviceKind, string | undefined];
   const wrong = (expected: string) =>
     new GlnetError('ERR_INVALID_ARGUMENT', `device is ${name}; expected ${expected}`);
@@ -45,6 +38,26 @@ export function chooseDevices(name: string): DeviceChoice {
     );
   }
   return { kind, indices };
+}
+
+/** The GPUs that can be opened: others may be too old, or taken. */
+function chooseBest(): DeviceChoice {
+  const indices: number[] = [];
+  let fallback: string | undefined;
+  try {
+    for (const index of all(deviceCount('cuda'))) {
+      try {
+        new Device({ kind: 'cuda', index }).dispose();
+        indices.push(index);
+      } catch (error) {
+        fallback ??= (error as Error).message;
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof GlnetError && error.code === 'ERR_NATIVE')) throw error;
+    fallback = error.message;
+  }
+  return indices.length > 0 ? { kind: 'cuda', indices } : { kind: 'cpu', indices: [0], fallback: fallback! };
 }
 
 function all(count: number): number[] {

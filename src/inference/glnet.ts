@@ -96,6 +96,17 @@ function checkSide(name: string, value: number, least: number): void {
 interface Worker {
   readonly store: NetworkStore;
   calls: number;
+  /** Why nothing can be computed on it any more. */
+  lost?: Error;
+}
+
+/** A device that has failed rejects whatever waits for it, for good. */
+async function noteLoss(worker: Worker): Promise<void> {
+  try {
+    await worker.store.device.synchronize();
+  } catch (error) {
+    worker.lost ??= error as Error;
+  }
 }
 
 /**
@@ -181,7 +192,8 @@ export class GLNet {
    * Segments an image of any size.
    * @param source a path, the bytes of an image file, or pixels
    * @throws GlnetError ERR_FILE or ERR_IMAGE for the image, ERR_INVALID_ARGUMENT for options, ERR_ABORTED,
-   *   ERR_OUT_OF_MEMORY when not even one patch fits, ERR_DISPOSED.
+   *   ERR_OUT_OF_MEMORY when not even one patch fits, ERR_DISPOSED, ERR_NATIVE when a device fails: it is not used
+   *   again, see {@link GLNet.usable}.
    */
   segment(source: RasterSource, options: SegmentOptions = {}): Promise<SegmentResult> {
     return this.#whileAlive(async () => {
@@ -281,16 +293,26 @@ export class GLNet {
         poolPeakBytes: Math.max(...devices.map((device) => device.memory().peak)),
         processPeakBytes: process.resourceUsage().maxRSS * 1024,
       };
+    } catch (error) {
+      await Promise.all(workers.map(noteLoss));
+      throw error;
     } finally {
       for (const worker of workers) worker.calls -= 1;
     }
+  }
+
+  /** Whether there is a device left that has not failed. */
+  get usable(): boolean {
+    return this.#workers.some(({ lost }) => !lost);
   }
 
   #leastBusy(count: number): Worker[] {
     if (!Number.isInteger(count) || count < 1) {
       throw new GlnetError('ERR_INVALID_ARGUMENT', `devices is ${count}; expected a whole number from 1`);
     }
-    return [...this.#workers].sort((a, b) => a.calls - b.calls).slice(0, count);
+    if (!this.usable) throw this.#workers[0]!.lost!;
+    const left = this.#workers.filter(({ lost }) => !lost);
+    return left.sort((a, b) => a.calls - b.calls).slice(0, count);
   }
 
   /** Frees the weights and stops the devices, once running calls have ended. Idempotent. */

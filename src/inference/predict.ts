@@ -70,6 +70,9 @@ export interface PredictReport {
   batch: number;
 }
 
+/** The cause of an error that a smaller batch does not mend. */
+const halfMerged = new Error('a batch was merged in part');
+
 /** What work ends with when another device has failed. */
 const stopped = new Error('another device failed');
 
@@ -264,8 +267,7 @@ class Prediction {
         sites,
         ({ networks, merger }, { maps, ps3 }, patches) => {
           const half = wantsEnsemble ? networks.ensemble!.local(ps3) : undefined;
-          // Last, as it takes no memory: a batch that fails for want of it has not been merged.
-          merger?.add(maps, patches);
+          if (merger) this.#merge(merger, maps, patches);
           return half;
         },
       );
@@ -323,6 +325,16 @@ class Prediction {
     });
   }
 
+  /** Adds the maps of a batch; if that fails, parts of it are added, and the batch must not be tried again. */
+  #merge(merger: Merger, maps: BranchMaps, patches: readonly number[]): void {
+    try {
+      merger.add(maps, patches);
+    } catch (error) {
+      if (!(error instanceof GlnetError)) throw error;
+      throw new GlnetError(error.code, error.message, { cause: halfMerged });
+    }
+  }
+
   /** Completes the ensemble's logits of each batch with the global branch's half. */
   async #aggregate(
     ensemble: Ensemble,
@@ -343,8 +355,7 @@ class Prediction {
 
   /**
    * Runs the local branch over all patches, a batch at a time; rows of patches go to the devices in turn.
-   * @param ensembleOf what is wanted of a batch beside the local branch's own logits; must not change anything
-   *   before its last step that can fail, as a batch may be tried again in parts
+   * @param ensembleOf what is wanted of a batch beside the local branch's own logits
    * @returns what `ensembleOf` gave, on the first device, held, in the grid's order
    */
   async #forEachRow(
@@ -436,8 +447,9 @@ class Prediction {
           };
         });
       } catch (error) {
-        if (!(error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY') || patches.length === 1)
-          throw error;
+        const again =
+          error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY' && error.cause !== halfMerged;
+        if (!again || patches.length === 1) throw error;
         this.#report.batch = Math.ceil(patches.length / 2);
         await device.synchronize();
         continue;
@@ -446,15 +458,17 @@ class Prediction {
       if (logits.ensemble) this.#hold(logits.ensemble);
       column += patches.length;
       if (column === columns) this.#drop(window);
-      await this.#queued(device, patches.length);
+      await this.#queued(device, patches.length, failed);
       yield { patches, ...logits };
     }
   }
 
   /** Notes that a batch was queued, and waits for the one before: the device need not wait for JavaScript. */
-  async #queued(device: Device, patches: number): Promise<void> {
+  async #queued(device: Device, patches: number, failed: AbortSignal): Promise<void> {
     const before = this.#inFlight.get(device);
     const done = device.synchronize().then(() => {
+      // Nobody hears of progress after the end.
+      if (failed.aborted) return;
       this.#report.patches += patches;
       this.#charge('patches');
       this.#options.onProgress?.({ stage: 'patches', done: this.#report.patches, total: this.#patchesToDo });

@@ -109,6 +109,22 @@ test('of several images each device takes one, and bfloat16 gives the same files
   expect(a!.equals(b!)).toBe(true);
 });
 
+test('a device that is lost in a batch is not used again, and the others finish', async () => {
+  const more = [at('b.png'), at('c.png'), at('d.png'), '--json', '--mode', 'global'];
+  for (const name of ['c.png', 'd.png']) copyFileSync(at('a.png'), at(name));
+  const { code, stdout, files } = await segment('emulator:all', { GLNET_EMULATOR_FAULT: 'lost:40' }, ...more);
+  expect(code).toBe(1);
+  const { images } = JSON.parse(stdout) as { images: { path: string; devices?: string[]; error?: object }[] };
+  const failed = images.filter(({ error }) => error);
+  expect(failed).toMatchObject([{ error: { code: 'ERR_NATIVE' } }]);
+  expect(images.filter(({ error }) => !error).map(({ devices }) => devices)).toEqual([
+    ['emulator:1'],
+    ['emulator:1'],
+    ['emulator:1'],
+  ]);
+  expect(files).toHaveLength(3);
+});
+
 test('doctor tests the device that it is asked for', async () => {
   const { code, stdout } = await glnet(['doctor', '--device', 'emulator:1', '--json']);
   const report = JSON.parse(stdout);
@@ -122,14 +138,18 @@ test('a library of another version is refused, naming both', () => {
   const { version } = require('../../../package.json') as { version: string };
   const other = version.replace(/\d$/, (digit) => String((Number(digit) + 1) % 10));
   const library = readFileSync(path.join(addonFolder(), name)).toString('latin1');
-  expect(library).toContain(`glnet ${version}, ops`);
-  writeFileSync(at(name), library.replace(`glnet ${version}, ops`, `glnet ${other}, ops`), 'latin1');
+  expect(library).toContain(`glnet ${version}, interface`);
+  writeFileSync(
+    at(name),
+    library.replace(`glnet ${version}, interface`, `glnet ${other}, interface`),
+    'latin1',
+  );
   const addon = require(at('glnet.node')) as { deviceCount(kind: string): number };
   expect(() => addon.deviceCount('emulator')).toThrow(
     expect.objectContaining({
       code: 'ERR_NATIVE',
       message: expect.stringMatching(
-        `belongs to 'glnet ${other}, ops .*, and this is 'glnet ${version}, ops`,
+        `belongs to 'glnet ${other}, interface .*, and this is 'glnet ${version}, interface`,
       ),
     }),
   );
