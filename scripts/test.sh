@@ -19,7 +19,18 @@ native_tests() { # build folder, CMake options...
   shift
   cmake -S . -B "$folder" -DGLNET_BUILD_TESTS=ON "$@" >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
   cmake --build "$folder" --target glnet_native_test --parallel "$jobs" || return 1
-  "$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)" --device all
+  local program status=0
+  program=$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)
+  {
+    "$program" --device all || status=1
+    # The emulator multiplies as tensor cores do only when it is told to.
+    for op in conv2d aggregate_conv; do
+      GLNET_TENSOR_CORES=1 "$program" --device emulator --op "$op" || status=1
+    done
+    [ "$status" -eq 0 ]
+  } | awk '{ print; fflush() }
+           /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
+           END { print passed + 0 " passed, " failed + 0 " failed" }'
 }
 
 # Compiles the kernels with nvcc for every architecture, with and without cuDNN, and looks at what they take. No GPU

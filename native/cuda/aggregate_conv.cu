@@ -117,19 +117,6 @@ __global__ void __launch_bounds__(kThreads, 4) gather_taps_kernel(TapSources g, 
   }
 }
 
-/// Writes products [pixels, area, channels]; the columns of the matrix are [channels, area].
-struct Products {
-  float* to;
-  int area, channels;
-
-  __device__ __forceinline__ void store(int64_t pixel, int column, const Quad<float>& v, int count) const {
-    float* at = to + pixel * area * channels;
-    for (int i = 0; i < 4; ++i) {
-      if (i < count) at[(column + i) % area * channels + (column + i) / area] = v.v[i];
-    }
-  }
-};
-
 /// What becomes of one source.
 struct Part {
   const GridSource* source;

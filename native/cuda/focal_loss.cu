@@ -57,9 +57,10 @@ struct Settings {
   const float* class_weights;  ///< may be null
 };
 
-/// kLanes threads a pixel, 1 or a warp. losses: the sum over each block's pixels.
+/// kLanes threads a pixel, 1 or a warp. losses: the sum over each block's pixels. Four blocks to a processor:
+/// see stitch_kernel.
 template <int kLanes, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     focal_kernel(const T* logits, T* gradient, int64_t pixels, Labels labels, Settings settings,
                  const int* valid, float* losses) {
   constexpr float kLeast = FocalLoss::kLeast;

@@ -98,9 +98,10 @@ struct Band {
   int row, rows, width, classes;
 };
 
-/// labels, confidence: [rows, width].
+/// labels, confidence: [rows, width]. Asked for four blocks to a processor, ptxas takes the registers that it
+/// needs; else it takes fewer, and spills.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     stitch_kernel(const Patch* patches, int count, Band band, uint8_t* labels, uint8_t* confidence) {
   constexpr int kWarps = kThreads / 32;
   DYNAMIC_SHARED(float, sums);  // [classes, threads]

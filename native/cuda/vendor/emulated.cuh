@@ -12,6 +12,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define UNROLL
+#define UNROLL_BY(count)
 
 #define SHARED_ARRAY(Type, name, count)              \
   static_assert(std::is_trivially_copyable_v<Type>); \

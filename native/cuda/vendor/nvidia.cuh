@@ -11,6 +11,9 @@
 
 // Before a loop whose arrays must stay in registers.
 #define UNROLL _Pragma("unroll")
+// The same, by `count` of its steps at a time.
+#define UNROLL_BY(count) GLNET_PRAGMA(unroll count)
+#define GLNET_PRAGMA(text) _Pragma(#text)
 
 // Aligned for matrices.
 #define SHARED_ARRAY(Type, name, count) __shared__ __align__(32) Type name[count]
