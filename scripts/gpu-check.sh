@@ -131,6 +131,8 @@ json_from() {
 say "bench"
 json_from "$work/peak.json" "$build/glnet_cuda_peak" || failed=1
 json_from "$work/bench.json" "$program" --device cuda --bench --json || failed=1
+# Without floors: the peak of tensor cores is not measured here.
+json_from "$work/bfloat16.json" "$program" --device cuda --bench --dtype bfloat16 --json || failed=1
 # A row of the bench is a line; its floor is its time by the share of the peak that it reached.
 read -r peak_gbps peak_gflops < <(sed -nE 's/.*"gbps": ([0-9.]+), "gflops": ([0-9.]+).*/\1 \2/p' "$work/peak.json")
 awk -v gbps="${peak_gbps:-0}" -v gflops="${peak_gflops:-0}" '
@@ -175,6 +177,7 @@ cat >"$out.part" <<JSON
   "sanitizer": $checks,
   "peak": $(cat "$work/peak.json"),
   "bench": $(cat "$work/floors.json"),
+  "benchBfloat16": $(cat "$work/bfloat16.json"),
   "torch": $(cat "$work/torch.json")
 }
 JSON

@@ -257,7 +257,7 @@ void gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights
   const int64_t large_tiles = (maps.rows() + kLarge - 1) / kLarge * ((columns + kLarge - 1) / kLarge);
   const bool large = columns > kSquare && large_tiles >= kBusyBlocks;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (tensor_cores(wanted_tensor_cores())) {
+    if (tensor_cores(wanted_tensor_cores(), gemm_kernel<TensorTile<2, 4, 2, 1>, T, Ending>)) {
       if (columns <= kNarrow) return launch_gemm<TensorTile<4, 2, 2, 1>>(context, maps, weights, ending);
       if (large) return launch_gemm<TensorTile<2, 4, 4, 2>>(context, maps, weights, ending);
       return launch_gemm<TensorTile<2, 4, 2, 1>>(context, maps, weights, ending);

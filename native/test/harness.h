@@ -66,7 +66,7 @@ struct Case {
   struct Cost {
     double seconds, multiply_adds, bytes;
   };
-  std::function<Cost(Device& device, int repeats)> time;
+  std::function<Cost(Device& device, DType dtype, int repeats)> time;
   bool benchmark = false;  ///< too large to be compared with the reference: only timed
 };
 
@@ -76,7 +76,9 @@ class Suite {
   void add(const std::string& name, std::function<Op(Builder&)> make, Limits limits = {}) {
     cases_.push_back({Op::kName, name,
                       [=](Device& device, double& worst) { return compare<Op>(make, limits, device, worst); },
-                      [=](Device& device, int repeats) { return measure<Op>(make, device, repeats); }});
+                      [=](Device& device, DType dtype, int repeats) {
+                        return measure<Op>(make, device, dtype, repeats);
+                      }});
   }
   /// A case of a real layer's size, for `--bench`.
   template <class Op>
@@ -114,7 +116,8 @@ class Suite {
   static std::string compare(const std::function<Op(Builder&)>& make, const Limits& limits, Device& device,
                              double& worst);
   template <class Op>
-  static Case::Cost measure(const std::function<Op(Builder&)>& make, Device& device, int repeats);
+  static Case::Cost measure(const std::function<Op(Builder&)>& make, Device& device, DType dtype,
+                            int repeats);
   template <class Op>
   static std::string refused(const std::function<Op(Builder&)>& make, const std::string& expected,
                              Device& device);

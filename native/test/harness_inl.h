@@ -103,8 +103,8 @@ std::string Suite::compare(const std::function<Op(Builder&)>& make, const Limits
 }
 
 template <class Op>
-Case::Cost Suite::measure(const std::function<Op(Builder&)>& make, Device& device, int repeats) {
-  Builder memory(DType::float32, 1);
+Case::Cost Suite::measure(const std::function<Op(Builder&)>& make, Device& device, DType dtype, int repeats) {
+  Builder memory(dtype, 1);
   Op op = make(memory);
   std::vector<Tensor> held;
   upload(op, device, held);

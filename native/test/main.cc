@@ -1,6 +1,7 @@
 // Runs the cases of every op on the devices, or times them.
 //
-//   glnet_native_test [--device cpu] [--schedule forward] [--op conv2d] [--threads N] [--bench] [--json]
+//   glnet_native_test [--device cpu] [--schedule forward] [--op conv2d] [--threads N]
+//                     [--bench [--dtype float32] [--json]]
 //
 // --device all is the CPU and then the emulator under each of its schedules. The cases of an op that a device
 // has no kernel for are skipped, and counted as such.
@@ -26,16 +27,17 @@ struct Options {
   std::string schedule = "forward";  ///< of the emulator
   std::string op;
   int threads = 2;
+  DType dtype = DType::float32;  ///< of what is timed
   bool bench = false;
   bool json = false;
 };
 
 [[noreturn]] void usage(const char* wrong) {
-  std::fprintf(
-      stderr,
-      "%s\nusage: glnet_native_test [--device cpu|reference|emulator|cuda|all]\n"
-      "         [--schedule forward|reverse|random:SEED] [--op NAME] [--threads N] [--bench] [--json]\n",
-      wrong);
+  std::fprintf(stderr,
+               "%s\nusage: glnet_native_test [--device cpu|reference|emulator|cuda|all]\n"
+               "         [--schedule forward|reverse|random:SEED] [--op NAME] [--threads N]\n"
+               "         [--bench [--dtype float32|bfloat16] [--json]]\n",
+               wrong);
   std::exit(2);
 }
 
@@ -51,6 +53,10 @@ Options parse(int argc, char** argv) {
       options.op = value();
     } else if (!std::strcmp(argv[i], "--threads")) {
       options.threads = std::atoi(value());
+    } else if (!std::strcmp(argv[i], "--dtype")) {
+      const std::string name = value();
+      if (name != "float32" && name != "bfloat16") usage("--dtype is float32 or bfloat16");
+      options.dtype = name == "float32" ? DType::float32 : DType::bfloat16;
     } else if (!std::strcmp(argv[i], "--bench")) {
       options.bench = true;
     } else if (!std::strcmp(argv[i], "--json")) {
@@ -113,9 +119,9 @@ int bench(const Suite& suite, const Options& options) {
   for (const Case& c : suite.cases()) {
     if (!c.benchmark || (!options.op.empty() && c.op != options.op)) continue;
     if (!provides(device.backend(), c.op)) continue;
-    const auto once = c.time(device, 1);
+    const auto once = c.time(device, options.dtype, 1);
     const int repeats = std::max(3, static_cast<int>(0.5 / once.seconds));
-    const auto cost = c.time(device, std::min(repeats, 1000));
+    const auto cost = c.time(device, options.dtype, std::min(repeats, 1000));
     const double gflops = 2e-9 * cost.multiply_adds / cost.seconds,
                  gigabytes = 1e-9 * cost.bytes / cost.seconds;
     if (options.json) {

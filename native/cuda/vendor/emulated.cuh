@@ -37,8 +37,9 @@ inline int64_t scratch_bytes() {
 
 constexpr const char* kKind = "emulator";
 
-/// Whether kernels may use tensor cores. `wanted`: 0, 1, or -1 for no wish.
-inline bool tensor_cores(int wanted) {
+/// Whether a kernel that uses tensor cores may be launched. `wanted`: 0, 1, or -1 for no wish.
+template <class... Parameters>
+bool tensor_cores(int wanted, void (*)(Parameters...)) {
   return wanted == 1;
 }
 

@@ -46,22 +46,15 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   check_cuda(cudaGetLastError(), "launch");
 }
 
-/// Lets a kernel have more than 48 KB of dynamic shared memory.
+/// Whether the device's version of a kernel that uses tensor cores is a real one: those for bfloat16 came
+/// with compute capability 8.0, and a newer device may have been given older code. `wanted`: 0, 1, or -1 for
+/// no wish.
 template <class... Parameters>
-void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
-  check_cuda(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-      "allow_shared");
-}
-
-/// Whether kernels may use tensor cores: those for bfloat16 came with compute capability 8.0. `wanted`: 0, 1,
-/// or -1 for no wish.
-inline bool tensor_cores(int wanted) {
-  int device = 0, major = 0;
-  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-             "cudaDeviceGetAttribute");
-  return major >= 8 && wanted != 0;
+bool tensor_cores(int wanted, void (*kernel)(Parameters...)) {
+  if (wanted == 0) return false;
+  cudaFuncAttributes attributes;
+  check_cuda(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+  return attributes.ptxVersion >= 80;
 }
 
 // Products of 16 x 16 matrices of bfloat16 by a whole warp, summed in float32: see emulator/mma.h. Elements
