@@ -133,7 +133,7 @@ struct Part {
 };
 
 Chain chain_along(const GridSource& s, size_t axis) {
-  return chain_of(AggregateConv::kName, axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
+  return chain_of(AggregateConv::kName, s, axis);
 }
 
 /// Whether to apply the taps of the weight to the source on its own grid.

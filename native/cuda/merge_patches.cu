@@ -17,7 +17,7 @@ namespace glnet::cuda {
 namespace {
 
 Chain axis(const MergePatches& op, size_t axis) {
-  return chain_of(op.kName, op.x.dim(1 + axis), {op.height, op.width}, axis);
+  return chain_of(op.kName, op.x, op.height, op.width, axis);
 }
 
 struct Merge {

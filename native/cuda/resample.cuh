@@ -40,6 +40,16 @@ inline Chain chain_of(const char* op, int64_t length, const std::vector<int>& si
   return chain;
 }
 
+/// The same of a source as another grid sees it.
+inline Chain chain_of(const char* op, const GridSource& s, size_t axis) {
+  return chain_of(op, axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
+}
+
+/// The same of maps [N, H, W, C] that are resized once.
+inline Chain chain_of(const char* op, const View& maps, int height, int width, size_t axis) {
+  return chain_of(op, maps.dim(1 + axis), {height, width}, axis);
+}
+
 /// taps: [outputs, slots].
 static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* taps) {
   for (int64_t i = first_item(); i < outputs; i += item_step()) {

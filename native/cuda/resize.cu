@@ -10,7 +10,7 @@ namespace glnet::cuda {
 namespace {
 
 Chain axis(const Resize& op, size_t axis) {
-  return chain_of(op.kName, op.x.dim(1 + axis), {op.height, op.width}, axis);
+  return chain_of(op.kName, op.x, op.height, op.width, axis);
 }
 
 /// x: [N, h, w, channels]; y: [N, height, width, channels], n elements.
