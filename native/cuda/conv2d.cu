@@ -1,4 +1,4 @@
-// conv2d, where cudnn.cu does not compute it: an implicit matrix product, see gemm.cuh for threads and data.
+// conv2d, where cudnn.cu does not compute it: an implicit matrix product, see gemm.cu for threads and data.
 //
 // Moves, from memory, x, the weights, the residual and y once: a block of 128 x 128 reads each element of its
 // rows' pixels once a tap and column of tiles, from the L2 cache, and each weight once a row of tiles. Floor,
