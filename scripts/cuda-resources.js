@@ -132,7 +132,9 @@ function readBuild(report) {
     for (const [i, object] of built.entries()) {
       const found = readObject(object);
       // Without kernels a file needs no code. One that is taken to have none is compiled for one architecture.
-      const missing = archs.filter((arch) => [...found.values()].some(({ registers }) => !registers.has(arch)));
+      const missing = archs.filter((arch) =>
+        [...found.values()].some(({ registers }) => !registers.has(arch)),
+      );
       if (missing.length > 0) wrong.push(`has no code for sm_${missing.join(', sm_')}`);
       for (const [name, row] of i === 0 ? [...found].sort() : []) {
         kernels.set(`${file} ${name}`, { file, name, ...row });
