@@ -61,7 +61,7 @@ program
   .optionsGroup('Device:')
   .option(
     '--device <device>',
-    'cpu, cuda, cuda:1, cuda:0,2, cuda:all; auto: all of CUDA’s, else the CPU; for tests also emulator, which runs\n' +
+    'cpu, cuda, cuda:1, cuda:0,2, cuda:all; auto: all of CUDA’s, else the CPU; for tests also emulator, which runs ' +
       'the CUDA kernels on the CPU, and reference, which is slow and exact (default: cpu)',
   )
   .addOption(
