@@ -83,15 +83,18 @@ function buildCuda() {
   if (fs.existsSync(cache) && !fs.readFileSync(cache, 'utf8').split('\n').some(known)) {
     fs.rmSync(folder, { recursive: true, force: true });
   }
+  // The packed package lacks the tests.
+  const hasTests = fs.existsSync(path.join(root, 'native', 'test'));
   const off = ['CPU', 'EMULATOR', 'BUILD_ADDON'].map((option) => `-DGLNET_${option}=OFF`);
-  const on = ['CUDA', 'CUDNN', 'BUILD_TESTS'].map((option) => `-DGLNET_${option}=ON`);
+  const on = ['CUDA', 'CUDNN', ...(hasTests ? ['BUILD_TESTS'] : [])].map((option) => `-DGLNET_${option}=ON`);
   const places = [`-DCMAKE_CUDA_COMPILER=${nvcc}`, `-DCUDNN_INCLUDE_DIR=${cudnn}`];
   const configured = spawnSync('cmake', ['-S', '.', '-B', folder, ...on, ...off, ...places], {
     cwd: root,
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  if (configured.status !== 0 || !cmakeBuild(folder, 'glnet_cuda', 'glnet_native_test')) return false;
-  for (const file of ['libglnet_cuda.so', 'glnet_native_test']) {
+  const targets = ['glnet_cuda', ...(hasTests ? ['glnet_native_test'] : [])];
+  if (configured.status !== 0 || !cmakeBuild(folder, ...targets)) return false;
+  for (const file of ['libglnet_cuda.so', ...targets.slice(1)]) {
     // Beside, then renamed: the old one may be loaded.
     const target = path.join(root, 'build', 'Release', file);
     fs.copyFileSync(path.join(folder, file), `${target}.part`);
