@@ -14,19 +14,23 @@ logs=.cache/test
 mkdir -p "$logs"
 jobs=$(node -p 'os.availableParallelism()')
 
-native_tests() { # build folder, CMake options...
-  local folder=$1
-  shift
+native_tests() { # build folder, the emulator's schedules: all or one, CMake options...
+  local folder=$1 schedules=$2 status=0
+  shift 2
   cmake -S . -B "$folder" -DGLNET_BUILD_TESTS=ON "$@" >"$logs/cmake.log" || { cat "$logs/cmake.log"; return 1; }
   cmake --build "$folder" --target glnet_native_test --parallel "$jobs" || return 1
-  local program status=0
-  program=$(find "$folder" -type f -name glnet_native_test -perm -u+x -print -quit)
+  run() { "$folder/glnet_native_test" "$@" || status=1; }
   {
-    "$program" --device all || status=1
-    # The emulator multiplies as tensor cores do only when it is told to.
-    for op in conv2d aggregate_conv; do
-      GLNET_TENSOR_CORES=1 "$program" --device emulator --op "$op" || status=1
-    done
+    if [ "$schedules" = all ]; then
+      run --device all
+      # The emulator multiplies as tensor cores do only when it is told to.
+      GLNET_TENSOR_CORES=1 run --device emulator --op conv2d
+      GLNET_TENSOR_CORES=1 run --device emulator --op aggregate_conv
+    else
+      run --device cpu
+      run --device emulator --schedule random:1
+      GLNET_TENSOR_CORES=1 run --device emulator --op conv2d
+    fi
     [ "$status" -eq 0 ]
   } | awk '{ print; fflush() }
            /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
@@ -47,10 +51,11 @@ run_stage() {
     lint) npm run --silent lint ;;
     typecheck) npm run --silent typecheck ;;
     # The addon's own build folder, whose objects the test program shares.
-    native) node scripts/native.js build emulator && native_tests build ;;
+    native) node scripts/native.js build emulator && native_tests build all ;;
+    # Under one schedule: the sanitizers see what is touched, whatever the order.
     sanitizer)
       UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-        native_tests build-asan -DGLNET_SANITIZE=ON -DGLNET_BUILD_ADDON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+        native_tests build-asan one -DGLNET_SANITIZE=ON -DGLNET_BUILD_ADDON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
       ;;
     cuda) cuda_tests ;;
     jest) npx jest --json --outputFile "$logs/jest.json" --testPathIgnorePatterns /node_modules/ /test/package/ ;;

@@ -65,6 +65,9 @@ beforeAll(() => {
 
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
 
+/** What only some machines load: the devices of kind cuda, and the program that checks them. */
+const onDemand = ['glnet_native_test', 'libglnet_cuda.so'];
+
 test('the tarball holds what users need and nothing else', () => {
   const tops = new Set(packed.map((file) => file.split('/')[1]));
   const needed = [
@@ -81,7 +84,10 @@ test('the tarball holds what users need and nothing else', () => {
   expect(
     packed.filter((file) => /\.(map|tsbuildinfo|test\.\w+)$|^package\/native\/test\//.test(file)),
   ).toEqual([]);
-  expect(packed.filter((file) => file.startsWith('package/scripts/'))).toEqual(['package/scripts/native.js']);
+  expect(packed.filter((file) => file.startsWith('package/scripts/')).sort()).toEqual([
+    'package/scripts/cuda.sh',
+    'package/scripts/native.js',
+  ]);
   for (const file of [
     'dist/index.js',
     'dist/index.mjs',
@@ -105,9 +111,32 @@ test('the prebuilt addon is used, with the libraries beside it', () => {
   const mapped = JSON.parse(run(folder, process.execPath, script)) as string[];
   expect(mapped.map((file) => path.dirname(file))).toEqual(mapped.map(() => path.join(installed, prebuilds)));
   const names = mapped.map((file) => path.basename(file).split('.')[0]).sort();
-  const libraries = fs.readdirSync(path.join(installed, prebuilds)).filter((name) => name !== 'licences');
+  const libraries = fs
+    .readdirSync(path.join(installed, prebuilds))
+    .filter((name) => name !== 'licences' && !onDemand.includes(name));
   expect(names).toEqual(libraries.map((name) => name.split('.')[0]).sort());
   expect(names).toEqual(expect.arrayContaining(['glnet', 'libdnnl']));
+});
+
+test('the CUDA library, where it was built, is loaded when it is asked for, and its program starts', () => {
+  const there = onDemand.filter((name) => fs.existsSync(path.join(installed, prebuilds, name)));
+  if (there.length === 0) return;
+  expect(there).toEqual(onDemand);
+  const addon = fs.readdirSync(path.join(installed, prebuilds)).find((name) => name.endsWith('.node'))!;
+  const script = write(
+    'cuda.cjs',
+    `try {
+       console.log(require(${JSON.stringify(path.join(installed, prebuilds, addon))}).deviceCount('cuda'));
+     } catch (error) {
+       console.log(error.code, error.message);
+     }`,
+  );
+  // Devices, or the word of the library's own runtime that there is none.
+  expect(run(folder, process.execPath, script)).toMatch(/^(\d+\n|ERR_NATIVE CUDA: )/);
+  const program = path.join(installed, prebuilds, 'glnet_native_test');
+  expect(run(folder, program, '--device', 'reference', '--op', 'relu')).toMatch(
+    /^[1-9]\d* passed, 0 failed$/m,
+  );
 });
 
 test('import and require give the same names and the same classes', () => {
