@@ -74,10 +74,7 @@ const Backend& backend_of(const std::string& name) {
 #endif
   if (name == "reference") return reference_backend();
 #ifdef GLNET_EMULATOR
-  if (name == "emulator") {
-    const char* own = "";
-    return *glnet_backend(fingerprint().c_str(), &own);
-  }
+  if (name == "emulator") return emulator_backend();
 #endif
   if (name == "cuda") return load_backend(name);
   usage(("no device '" + name + "'").c_str());

@@ -48,8 +48,7 @@ inline void cudnn_cases(Suite& suite) {
   suite.direct("cudnn", "conv2d computes the same with it, and refuses the same", [](Device&) {
     return under_each_schedule([](Findings& wrong) {
       const WithCudnn with(true);
-      const char* own = "";
-      Device device(*glnet_backend(fingerprint().c_str(), &own), {.threads = 1, .guarded = true});
+      Device device(emulator_backend(), {.threads = 1, .guarded = true});
       const emulator::CudnnRuns before = emulator::cudnn_runs();
       Suite cases;
       conv2d_cases(cases);

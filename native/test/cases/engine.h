@@ -41,10 +41,15 @@ __global__ inline void write_outside() {
 
 }  // namespace kernels
 
+/// The CUDA backend on the emulator, which is linked into this program.
+inline const Backend& emulator_backend() {
+  const char* own = "";
+  return *glnet_backend(fingerprint().c_str(), &own);
+}
+
 /// A device whose pool is for the test alone.
 inline Device emulated_device(int index = 0) {
-  const char* own = "";
-  return Device(*glnet_backend(fingerprint().c_str(), &own), {.index = index, .threads = 1});
+  return Device(emulator_backend(), {.index = index, .threads = 1});
 }
 
 /// The message with which a device fails when it is waited for.
