@@ -78,9 +78,13 @@ std::vector<Tensor> Device::submit(Op op) {
     fail(ErrorCode::native, Op::kName, ": the device '", backend_.name, "' has no such kernel");
   std::vector<Tensor> outputs;
   for_each_view(op, [&](const char*, auto& view) {
-    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(view)>, Out>) {
+    using Kind = std::remove_cvref_t<decltype(view)>;
+    if constexpr (std::is_same_v<Kind, Out>) {
       outputs.push_back(allocate(view.shape, view.dtype, Op::kName));
       static_cast<View&>(view) = outputs.back().view();
+    } else if constexpr (std::is_same_v<Kind, InOut>) {
+      // Copies in other layouts hold the old values. What is queued and reads them still finds them.
+      if (view.storage) view.storage->packed.clear();
     }
   });
   // The scratch memory goes back to the pool as soon as the kernel is queued: the stream is in order.

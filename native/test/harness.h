@@ -109,9 +109,25 @@ class Suite {
     cases_.push_back({op, name, [=](Device& device, double&) { return run(device); }, {}});
   }
 
+  /// A case that a backward op gives the derivative of a forward op, both on the reference in double. With
+  /// random dy of the shape of the output `of`, the gradient of sum(dy * output) that `backward` returns is
+  /// compared with central differences in the `index`-th input called `with_respect_to`. `backward` is given
+  /// the forward op as it was run, with its outputs, all in double; it runs its own by `evaluated`.
+  template <class Op>
+  void gradient(const std::string& name, std::function<Op(Builder&)> make, const std::string& of,
+                const std::string& with_respect_to,
+                std::function<View(Builder&, const Op&, const View& dy)> backward, int index = 0) {
+    direct(Op::kName, "gradient: " + name,
+           [=](Device&) { return differentiate<Op>(make, of, with_respect_to, index, backward); });
+  }
+
   const std::vector<Case>& cases() const { return cases_; }
 
  private:
+  template <class Op>
+  static std::string differentiate(const std::function<Op(Builder&)>& make, const std::string& of,
+                                   const std::string& with_respect_to, int index,
+                                   const std::function<View(Builder&, const Op&, const View& dy)>& backward);
   template <class Op>
   static std::string compare(const std::function<Op(Builder&)>& make, const Limits& limits, Device& device,
                              double& worst);
@@ -131,9 +147,10 @@ struct Output {
   View view;
 };
 
-/// Runs the op on the reference with outputs in `floating` (float64, or the op's own dtype if nullptr).
+/// The op after a run on the reference: its outputs set, and copies of what it changes in place. With `widen`
+/// all that is floating is in double.
 template <class Op>
-std::vector<Output> run_reference(Op op, Builder& memory, const DType* floating);
+Op evaluated(Op op, Builder& memory, bool widen = true);
 /// Runs the op on a device and copies the outputs to the host.
 template <class Op>
 std::vector<Output> run_device(Op op, Builder& memory, Device& device);

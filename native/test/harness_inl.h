@@ -27,31 +27,43 @@ inline void wait(Device& device) {
   done.get_future().get();
 }
 
+/// The view's values in double.
+inline View widened(const View& view, Builder& memory) {
+  const View copy = memory.allocate(view.shape, DType::float64);
+  for (int64_t i = 0; i < view.size(); ++i) reference::store(copy, i, reference::load(view, i));
+  return copy;
+}
+
 template <class Op>
-std::vector<Output> run_reference(Op op, Builder& memory, const DType* floating) {
+Op evaluated(Op op, Builder& memory, bool widen) {
   for_each_view(op, [&](const char*, auto& view) {
-    if (is_output<decltype(view)> || !view.data) return;
-    const DType dtype = floating && is_floating(view.dtype) ? *floating : view.dtype;
-    const View copy = memory.allocate(view.shape, dtype);
-    for (int64_t i = 0; i < view.size(); ++i) {
-      if (dtype == view.dtype) {
-        std::memcpy(copy.data, view.data, view.bytes());
-        break;
-      }
-      reference::store(copy, i, reference::load(view, i));
+    using Kind = std::remove_cvref_t<decltype(view)>;
+    if (is_output<Kind> || !view.data) return;
+    if (widen && is_floating(view.dtype)) {
+      static_cast<View&>(view) = widened(view, memory);
+    } else if (is_result<Kind>) {
+      const View copy = memory.allocate(view.shape, view.dtype);
+      std::memcpy(copy.data, view.data, view.bytes());
+      static_cast<View&>(view) = copy;
     }
-    static_cast<View&>(view) = copy;
   });
   op.infer();
-  std::vector<Output> outputs;
-  for_each_view(op, [&](const char* name, auto& view) {
-    if (is_output<decltype(view)>) {
-      const DType dtype = floating && is_floating(view.dtype) ? *floating : view.dtype;
-      static_cast<View&>(view) = memory.allocate(view.shape, dtype);
-    }
-    if (is_result<decltype(view)>) outputs.push_back({name, view});
+  for_each_view(op, [&](const char*, auto& view) {
+    if (!is_output<decltype(view)>) return;
+    const DType dtype = widen && is_floating(view.dtype) ? DType::float64 : view.dtype;
+    static_cast<View&>(view) = memory.allocate(view.shape, dtype);
   });
   kernel_of<Op>(reference_backend()).run(op, Context{});
+  return op;
+}
+
+/// What an op has computed.
+template <class Op>
+std::vector<Output> results_of(const Op& op) {
+  std::vector<Output> outputs;
+  for_each_view(op, [&](const char* name, const auto& view) {
+    if (is_result<decltype(view)>) outputs.push_back({name, view});
+  });
   return outputs;
 }
 
@@ -90,13 +102,68 @@ std::string Suite::compare(const std::function<Op(Builder&)>& make, const Limits
     if (dtype == DType::bfloat16 && !limits.bfloat16) continue;
     Builder memory(dtype, 1);
     const Op op = make(memory);
-    const DType exact_dtype = DType::float64;
-    const auto exact = run_reference(op, memory, &exact_dtype);
-    const auto plain = run_reference(op, memory, nullptr);
+    const auto exact = results_of(evaluated(op, memory));
+    const auto plain = results_of(evaluated(op, memory, false));
     const auto got = run_device(op, memory, device);
     for (size_t i = 0; i < got.size(); ++i) {
       const std::string wrong = judge(got[i], exact[i], plain[i], limits, worst);
       if (!wrong.empty()) return std::string(name_of(dtype)) + ": " + wrong;
+    }
+  }
+  return {};
+}
+
+template <class Op>
+std::string Suite::differentiate(const std::function<Op(Builder&)>& make, const std::string& of,
+                                 const std::string& with_respect_to, int index,
+                                 const std::function<View(Builder&, const Op&, const View& dy)>& backward) {
+  constexpr double kStep = 1e-6;
+  constexpr int64_t kMost = 200;  // elements that are tried
+  const auto at = [](std::vector<Output> outputs, const std::string& name) {
+    for (const Output& output : outputs)
+      if (output.name == name) return output.view;
+    fail(ErrorCode::native, "no output ", name);
+  };
+  Builder memory(DType::float64, 1);
+  Op op = make(memory);
+  View varied;
+  int seen = 0;
+  for_each_view(op, [&](const char* name, auto& view) {
+    if (is_output<decltype(view)> || !view.data) return;
+    if (is_floating(view.dtype)) static_cast<View&>(view) = widened(view, memory);
+    if (name == with_respect_to && seen++ == index) varied = view;
+  });
+  if (!varied.data) return "there is no input " + with_respect_to;
+  const Op forward = evaluated(op, memory);
+  const View dy = memory.tensor(at(results_of(forward), of).shape);
+  const View gradient = backward(memory, forward, dy);
+  if (gradient.shape != varied.shape) return "the gradient has another shape";
+
+  const auto objective = [&] {
+    Builder scratch(DType::float64, 1);
+    const View y = at(results_of(evaluated(op, scratch)), of);
+    double sum = 0;
+    for (int64_t i = 0; i < y.size(); ++i) sum += dy.as<double>()[i] * y.as<double>()[i];
+    return sum;
+  };
+  double largest = 0;
+  for (int64_t i = 0; i < gradient.size(); ++i)
+    largest = std::max(largest, std::abs(reference::load(gradient, i)));
+  const int64_t count = std::min(varied.size(), kMost);
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t i = varied.size() * k / count;
+    double& element = varied.as<double>()[i];
+    const double before = element;
+    element = before + kStep;
+    const double above = objective();
+    element = before - kStep;
+    const double below = objective();
+    element = before;
+    const double expected = (above - below) / (2 * kStep), got = reference::load(gradient, i);
+    if (!(std::abs(got - expected) <= 1e-6 * (1 + largest))) {
+      std::ostringstream wrong;
+      wrong << "element " << i << " of the gradient is " << got << ", by differences " << expected;
+      return wrong.str();
     }
   }
   return {};

@@ -35,8 +35,7 @@ inline emulator::CudnnRuns runs_of(const Conv2dSizes& sizes, bool bias, bool res
   const emulator::CudnnRuns before = emulator::cudnn_runs();
   Builder memory(dtype, 1);
   const Conv2d op = random_conv2d(memory, sizes, bias, residual, relu);
-  const DType float64 = DType::float64;
-  const auto exact = run_reference(op, memory, &float64), plain = run_reference(op, memory, nullptr);
+  const auto exact = results_of(evaluated(op, memory)), plain = results_of(evaluated(op, memory, false));
   double worst = 0;
   const std::string text = judge(run_device(op, memory, device)[0], exact[0], plain[0], {}, worst);
   wrong.holds(text.c_str(), text.empty());
