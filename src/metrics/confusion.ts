@@ -1,4 +1,5 @@
 import { GlnetError } from '../errors';
+import { ratio } from './ratio';
 
 /** Counts of label and truth over any number of images, and the metrics that follow from them. */
 export class ConfusionMatrix {
@@ -46,13 +47,40 @@ export class ConfusionMatrix {
     }
   }
 
+  /**
+   * Adds the counts of another matrix, such as that of one more image.
+   * @throws GlnetError ERR_INVALID_ARGUMENT if it has other classes.
+   */
+  merge(other: ConfusionMatrix): void {
+    if (other.classes !== this.classes) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `a confusion matrix of ${other.classes} classes cannot be added to one of ${this.classes}`,
+      );
+    }
+    for (let i = 0; i < this.counts.length; i++) this.counts[i]! += other.counts[i]!;
+  }
+
+  /** Of the pixels with each label, the share that is right; 0 for a class that is no pixel's label. */
+  precision(): number[] {
+    return this.#each((i) => ratio(this.#count(i, i), this.#columnSum(i)));
+  }
+
+  /** Of the pixels of each class, the share whose label is right; 0 for a class without pixels. */
+  recall(): number[] {
+    return this.#each((i) => ratio(this.#count(i, i), this.#rowSum(i)));
+  }
+
+  /** Harmonic mean of precision and recall (Dice coefficient) of each class; 0 for a class that is in neither. */
+  f1(): number[] {
+    return this.#each((i) => ratio(2 * this.#count(i, i), this.#rowSum(i) + this.#columnSum(i)));
+  }
+
   /** Intersection over union of each class; 0 for a class that is in neither labels nor truth. */
   iou(): number[] {
-    return Array.from({ length: this.classes }, (_, i) => {
-      let union = -this.#count(i, i);
-      for (let j = 0; j < this.classes; j++) union += this.#count(i, j) + this.#count(j, i);
-      return union > 0 ? this.#count(i, i) / union : 0;
-    });
+    return this.#each((i) =>
+      ratio(this.#count(i, i), this.#rowSum(i) + this.#columnSum(i) - this.#count(i, i)),
+    );
   }
 
   /**
@@ -66,13 +94,39 @@ export class ConfusionMatrix {
 
   /** Share of the pixels whose label is right; 0 when there are none. */
   pixelAccuracy(): number {
-    const all = this.counts.reduce((sum, count) => sum + count, 0);
     let right = 0;
     for (let i = 0; i < this.classes; i++) right += this.#count(i, i);
-    return all > 0 ? right / all : 0;
+    return ratio(right, this.pixels());
+  }
+
+  /** Pixels that count. */
+  pixels(): number {
+    return this.counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Rows of {@link counts}. */
+  toJSON(): number[][] {
+    const { classes } = this;
+    return this.#each((i) => [...this.counts.subarray(i * classes, (i + 1) * classes)]);
+  }
+
+  #each<T>(of: (index: number) => T): T[] {
+    return Array.from({ length: this.classes }, (_, i) => of(i));
   }
 
   #count(truth: number, label: number): number {
     return this.counts[truth * this.classes + label]!;
+  }
+
+  #rowSum(truth: number): number {
+    let sum = 0;
+    for (let j = 0; j < this.classes; j++) sum += this.#count(truth, j);
+    return sum;
+  }
+
+  #columnSum(label: number): number {
+    let sum = 0;
+    for (let i = 0; i < this.classes; i++) sum += this.#count(i, label);
+    return sum;
   }
 }

@@ -13,6 +13,32 @@ test('counts pairs; IoU, mean and accuracy follow', () => {
   expect(matrix.pixelAccuracy()).toBe(3 / 5);
 });
 
+test('precision, recall and F1 of each class', () => {
+  const matrix = new ConfusionMatrix(4);
+  // Truth 0 0 0 1 1 2; class 3 is in neither.
+  matrix.add(bytes(0, 0, 1, 1, 0, 0), bytes(0, 0, 0, 1, 1, 2));
+  expect(matrix.precision()).toEqual([2 / 4, 1 / 2, 0, 0]);
+  expect(matrix.recall()).toEqual([2 / 3, 1 / 2, 0, 0]);
+  expect(matrix.f1()).toEqual([4 / 7, 2 / 4, 0, 0]);
+  expect(matrix.pixels()).toBe(6);
+  expect(JSON.parse(JSON.stringify(matrix))).toEqual([
+    [2, 1, 0, 0],
+    [1, 1, 0, 0],
+    [1, 0, 0, 0],
+    [0, 0, 0, 0],
+  ]);
+});
+
+test('matrices of several images merge into that of all', () => {
+  const [whole, first, second] = [new ConfusionMatrix(2), new ConfusionMatrix(2), new ConfusionMatrix(2)];
+  whole.add(bytes(0, 1, 1, 0), bytes(0, 1, 0, 1));
+  first.add(bytes(0, 1, 1), bytes(0, 1, 0));
+  second.add(bytes(0), bytes(1));
+  first.merge(second);
+  expect(first.counts).toEqual(whole.counts);
+  expect(() => first.merge(new ConfusionMatrix(3))).toThrow(/of 3 classes cannot be added to one of 2/);
+});
+
 test('adds up over calls', () => {
   const [whole, parts] = [new ConfusionMatrix(2), new ConfusionMatrix(2)];
   whole.add(bytes(0, 1, 1, 0), bytes(0, 1, 0, 1));
