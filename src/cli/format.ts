@@ -45,6 +45,15 @@ export function formatTable(rows: readonly (readonly [label: string, value: stri
   return rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`).join('\n');
 }
 
+/** Lines of cells in columns: the first `left` columns flush left, the others flush right. */
+export function formatColumns(rows: readonly (readonly string[])[], left = 1): string {
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  return rows
+    .map((row) => row.map((cell, i) => (i < left ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))))
+    .map((cells) => `  ${cells.join('  ')}`.trimEnd())
+    .join('\n');
+}
+
 /** `glnet: <message>`; with GLNET_DEBUG=1 also where it came from. */
 export function formatError(error: unknown): string {
   const { message, stack } = error instanceof Error ? error : new Error(String(error));

@@ -1,5 +1,5 @@
 /** Which images a command line names, and where their results go. */
-import { realpath, stat } from 'node:fs/promises';
+import { mkdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
 import { GlnetError } from '../errors';
@@ -113,6 +113,23 @@ export function planJobs(
 /** All files that a job writes. */
 export function filesOf({ mask, overlay, confidence }: Job): string[] {
   return [mask, overlay, confidence].filter((file) => file !== undefined);
+}
+
+/**
+ * Makes a folder for results, with those that it lies in.
+ * @throws GlnetError ERR_FILE if it cannot be made.
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new GlnetError(
+      'ERR_FILE',
+      `${folder}: this folder can't be made (${code}); choose another output folder`,
+      { cause },
+    );
+  }
 }
 
 function withoutExtension(file: string): string {

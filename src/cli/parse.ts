@@ -60,3 +60,23 @@ export function parseNames(text: string): string[] {
   if (names.includes('')) throw new InvalidArgumentError('Expected names with commas between them.');
   return names;
 }
+
+/** `0,3`: class indices. */
+export function parseClasses(text: string): number[] {
+  const indices = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));
+  if (!indices.every((index) => index <= 254)) {
+    throw new InvalidArgumentError('Expected class indices from 0, with commas between them, such as 0,3.');
+  }
+  return indices;
+}
+
+/** `ensemble,local`: each once, of those that there are. */
+export function parseChoices<T extends string>(choices: readonly T[]): (text: string) => T[] {
+  return (text) => {
+    const names = text.split(',').map((part) => part.trim()) as T[];
+    if (!names.every((name) => choices.includes(name)) || new Set(names).size < names.length) {
+      throw new InvalidArgumentError(`Expected some of ${choices.join(', ')}, with commas between them.`);
+    }
+    return names;
+  };
+}

@@ -1,8 +1,8 @@
 /** `glnet segment`: masks of images, a batch at a time. */
-import { access, mkdir } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
-import { GlnetError, type GlnetErrorCode } from '../errors';
+import type { GlnetError, GlnetErrorCode } from '../errors';
 import type { DeviceName } from '../inference/devices';
 import { GLNet, type SegmentOptions, type SegmentReport } from '../inference/glnet';
 import type { Precision } from '../inference/networks';
@@ -19,7 +19,7 @@ import {
   formatTable,
   plural,
 } from './format';
-import { filesOf, findInputs, type Job, planJobs } from './inputs';
+import { filesOf, findInputs, type Job, makeFolder, planJobs } from './inputs';
 import { catchInterrupts } from './interrupt';
 import { createProgress, type ImageProgress } from './progress';
 
@@ -273,19 +273,6 @@ class Sink {
 
   destroy(error: Error): void {
     this.#rows.destroy(error);
-  }
-}
-
-async function makeFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true });
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new GlnetError(
-      'ERR_FILE',
-      `${folder}: this folder can't be made (${code}); choose another output folder`,
-      { cause },
-    );
   }
 }
 

@@ -1,0 +1,251 @@
+/** `glnet evaluate`: how well a model segments a labelled data set. */
+import path from 'node:path';
+import type { ClassInfo, Mode, ModelConfig } from '../checkpoint/model-file';
+import { GlnetError } from '../errors';
+import type { DeviceName } from '../inference/devices';
+import { GLNet } from '../inference/glnet';
+import type { Precision } from '../inference/networks';
+import { allOutputs, type Output, outputsOf } from '../inference/predict';
+import { replaceFile } from '../raster/png';
+import { writeIndexPng } from '../raster/write';
+import {
+  type EvaluateOptions,
+  type Evaluation,
+  type EvaluationImage,
+  evaluate as evaluateModel,
+  type ModeScores,
+  type OutputScores,
+  summarize,
+} from '../training/evaluate';
+import { drawEvaluation } from './evaluation-picture';
+import { errorInfo, formatBytes, formatColumns, formatError, formatSeconds, plural } from './format';
+import { makeFolder } from './inputs';
+import { catchInterrupts } from './interrupt';
+import { createProgress, type ImageProgress } from './progress';
+
+/** As the command line gives them; see main.ts for what they mean. */
+export interface EvaluateArguments {
+  weights: string;
+  data: string;
+  split: string;
+  mode?: Mode | 'all';
+  outputs?: Output[];
+  patch?: number;
+  globalSize?: number;
+  flipRotate?: boolean;
+  exclude?: number[];
+  device?: DeviceName;
+  precision?: Precision;
+  batch?: number;
+  threads?: number;
+  memoryLimit?: number;
+  json?: string;
+  picture?: string;
+  out?: string;
+}
+
+/** Labelled images of one split of a data set. */
+export interface EvaluationSet {
+  /** As it is called in reports. */
+  name: string;
+  classes: readonly ClassInfo[];
+  /** Classes that do not count in means. */
+  excluded: readonly number[];
+  images: readonly EvaluationImage[];
+}
+
+/** @returns the exit code */
+export async function evaluateSet(set: EvaluationSet, options: EvaluateArguments): Promise<number> {
+  const exclude = options.exclude ?? set.excluded;
+  checkExcluded(exclude, set);
+  for (const file of [options.json, options.picture]) {
+    if (file !== undefined) await makeFolder(path.dirname(file));
+  }
+  const { weights, device, precision, threads, memoryLimit } = options;
+  await using model = await GLNet.load(weights, {
+    ...(device !== undefined && { device }),
+    ...(precision !== undefined && { precision }),
+    ...(threads !== undefined && { threads }),
+    ...(memoryLimit !== undefined && { memoryLimit }),
+  });
+  if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
+  checkClasses(weights, model.config, set);
+  const runs = planRuns(model.config, options);
+
+  const total = set.images.length * runs.length;
+  const progress = createProgress(process.stderr, total);
+  const interrupt = catchInterrupts(() => {
+    progress.clear();
+    console.error('glnet: stopping at the next patch batch; press Ctrl-C again to end at once');
+  });
+  let view: ImageProgress | undefined;
+  let begun = 0;
+  let evaluation: Evaluation;
+  try {
+    evaluation = await evaluateModel(model, set.images, {
+      classes: set.classes.length,
+      runs,
+      segment: {
+        ...(options.patch !== undefined && { patch: options.patch }),
+        ...(options.globalSize !== undefined && { globalSize: options.globalSize }),
+        ...(options.batch !== undefined && { batch: options.batch }),
+        ...(options.flipRotate !== undefined && { flipRotate: options.flipRotate }),
+      },
+      signal: interrupt.signal,
+      onImage: ({ id }, mode) => {
+        view?.end();
+        begun += 1;
+        view = progress.begin(begun, runs.length > 1 ? `${id}, ${mode}` : id);
+      },
+      onProgress: (event) => view?.update(event),
+      onFailure: (_, error) => {
+        progress.clear();
+        console.error(formatError(error));
+      },
+      ...(options.out !== undefined && { onMask: maskWriter(options.out, set.classes) }),
+    });
+  } catch (error) {
+    progress.clear();
+    if ((error as GlnetError).code !== 'ERR_ABORTED' || !interrupt.signal.aborted) throw error;
+    console.error(`glnet: stopped after ${begun - 1} of ${total} predictions; no report was written`);
+    return interrupt.exitCode!;
+  } finally {
+    progress.clear();
+    interrupt.release();
+  }
+
+  const report = reportOf(evaluation, set, { weights, split: options.split, exclude });
+  const title = `${path.basename(weights)} on ${set.name}, split ${options.split}: ${plural(evaluation.images.length, 'image')}`;
+  const { rows, note } = tableOf(evaluation.modes, set.classes, exclude);
+  if (evaluation.images.length > 0) {
+    console.log(`${title}\n\n${formatColumns(rows, 2)}`);
+    if (note !== undefined) console.log(`  ${note}`);
+  }
+  if (options.json !== undefined) await writeText(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+  if (options.picture !== undefined && evaluation.images.length > 0) {
+    const { mode, outputs } = evaluation.modes.at(-1)!;
+    const picture = await drawEvaluation({
+      title,
+      table: rows,
+      note,
+      matrixTitle: `Confusion matrix: ${mode}, ${outputs[0]!.output}`,
+      matrix: outputs[0]!.confusion,
+      classes: set.classes,
+    });
+    await replaceFile(options.picture, undefined, (file) => file.writeFile(picture));
+  }
+  if (evaluation.failed.length === 0) return 0;
+  console.error(
+    `glnet: ${plural(evaluation.failed.length, 'image')} of ${set.images.length} failed and count in nothing above`,
+  );
+  return 1;
+}
+
+/** The modes to run with their outputs, the final prediction's first. */
+function planRuns(config: ModelConfig, options: EvaluateArguments): EvaluateOptions['runs'] {
+  const wanted = options.outputs ?? allOutputs;
+  const modes = options.mode === 'all' ? config.modes : [options.mode ?? config.modes.at(-1)!];
+  const runs = modes
+    .map((mode) => ({ mode, outputs: outputsOf(mode).filter((output) => wanted.includes(output)) }))
+    .filter(({ outputs }) => outputs.length > 0);
+  if (runs.length === 0) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `outputs is ${wanted.join(',')}; mode ${modes.join(', ')} has ${outputsOf(modes[0]!).join(', ')}`,
+    );
+  }
+  return runs;
+}
+
+function checkExcluded(exclude: readonly number[], { classes }: EvaluationSet): void {
+  const wrong = exclude.find((index) => index >= classes.length);
+  if (wrong !== undefined) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `exclude names class ${wrong}; the data set has ${classes.length}: 0 to ${classes.length - 1}`,
+    );
+  }
+}
+
+function checkClasses(weights: string, config: ModelConfig, { name, classes }: EvaluationSet): void {
+  const list = (of: readonly ClassInfo[]) => `${of.length} (${of.map((each) => each.name).join(', ')})`;
+  if (config.classes.length !== classes.length) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${weights}: the model has other classes than the data set ${name}: ${list(config.classes)}, ` +
+        `expected ${list(classes)}`,
+    );
+  }
+}
+
+/** Writes `<out>/<mode>/<output>/<id>.png`. */
+function maskWriter(out: string, classes: readonly ClassInfo[]): NonNullable<EvaluateOptions['onMask']> {
+  const palette = classes.map(({ color }) => color);
+  return async ({ id }, mode, output, { labels, ...size }) => {
+    const file = path.join(out, mode, output, `${id}.png`);
+    await makeFolder(path.dirname(file));
+    await writeIndexPng(file, size, labels, palette);
+  };
+}
+
+function tableOf(
+  modes: readonly ModeScores[],
+  classes: readonly ClassInfo[],
+  exclude: readonly number[],
+): { rows: string[][]; note: string | undefined } {
+  const names = classes.map(({ name }, i) => (exclude.includes(i) ? `${name}*` : name));
+  const rows = [
+    ['mode', 'output', 'mIoU', ...names, 'accuracy', 'boundary F', 'ECE', 'time', 'memory'],
+    ...modes.flatMap(({ mode, outputs, seconds, poolPeakBytes }) =>
+      outputs.map((scores, i) => {
+        const { mIoU, IoU, pixelAccuracy, boundaryF, ECE } = summarize(scores, exclude);
+        const figures = [mIoU, ...IoU, pixelAccuracy, boundaryF, ECE].map((figure) => figure.toFixed(4));
+        // All outputs come out of one pass: it is told once.
+        const cost = i === 0 ? [formatSeconds(seconds), formatBytes(poolPeakBytes)] : ['', ''];
+        return [mode, scores.output, ...figures, ...cost];
+      }),
+    ),
+  ];
+  return { rows, note: exclude.length > 0 ? '* not in the means' : undefined };
+}
+
+/** What `--json` writes. */
+function reportOf(
+  { modes, images, failed }: Evaluation,
+  { name, classes }: EvaluationSet,
+  { weights, split, exclude }: { weights: string; split: string; exclude: readonly number[] },
+) {
+  const outputsJson = (outputs: readonly OutputScores[]) =>
+    Object.fromEntries(
+      outputs.map((scores) => [
+        scores.output,
+        {
+          ...summarize(scores, exclude),
+          confusion: scores.confusion,
+          reliability: scores.calibration.reliability(),
+        },
+      ]),
+    );
+  return {
+    weights,
+    dataset: name,
+    split,
+    classes: classes.map((each) => each.name),
+    excluded: exclude,
+    modes: modes.map(({ outputs, ...run }) => ({ ...run, outputs: outputsJson(outputs) })),
+    images: images.map(({ modes: runs, ...image }) => ({
+      ...image,
+      modes: runs.map(({ mode, seconds, outputs }) => ({
+        mode,
+        seconds,
+        mIoU: Object.fromEntries(outputs.map((scores) => [scores.output, summarize(scores, exclude).mIoU])),
+      })),
+    })),
+    failed: failed.map(({ id, error }) => ({ id, error: errorInfo(error) })),
+    processPeakBytes: process.resourceUsage().maxRSS * 1024,
+  };
+}
+
+async function writeText(file: string, text: string): Promise<void> {
+  await replaceFile(file, undefined, (handle) => handle.writeFile(text));
+}
