@@ -12,8 +12,11 @@ const Backend& cpu_backend() {
               GLNET_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
     };
-    b.conv2d.prepare = cpu::prepare_conv2d;
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
+    b.batch_norm_backward.prepare = cpu::prepare_batch_norm_backward;
+    b.batch_norm_train.prepare = cpu::prepare_batch_norm_train;
+    b.channel_sum.prepare = cpu::prepare_channel_sum;
+    b.conv2d.prepare = cpu::prepare_conv2d;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;

@@ -5,6 +5,18 @@
 
 namespace glnet {
 
+/// Checks the arguments of `op` and returns the shape of x pooled.
+inline Shape pooled_shape(const char* op, const View& x, int kernel, int stride, int padding) {
+  check_rank(op, "x", x, 4);
+  check(kernel >= 1 && stride >= 1, op, ": kernel ", kernel, " and stride ", stride, " must be at least 1");
+  check(padding >= 0 && 2 * padding <= kernel, op, ": padding ", padding,
+        " must be from 0 to half the kernel, ", kernel);
+  check(x.dim(1) + 2 * padding >= kernel && x.dim(2) + 2 * padding >= kernel, op, ": x ", x.shape,
+        " is smaller than the kernel, ", kernel);
+  const auto side = [&](int64_t length) { return (length + 2 * padding - kernel) / stride + 1; };
+  return {x.dim(0), side(x.dim(1)), side(x.dim(2)), x.dim(3)};
+}
+
 struct MaxPool {
   static constexpr const char* kName = "max_pool";
 
@@ -24,15 +36,7 @@ struct MaxPool {
   }
 
   void infer() {
-    check_rank(kName, "x", x, 4);
-    check(kernel >= 1 && stride >= 1, kName, ": kernel ", kernel, " and stride ", stride,
-          " must be at least 1");
-    check(padding >= 0 && 2 * padding <= kernel, kName, ": padding ", padding,
-          " must be from 0 to half the kernel, ", kernel);
-    const auto side = [&](int64_t length) { return (length + 2 * padding - kernel) / stride + 1; };
-    check(x.dim(1) + 2 * padding >= kernel && x.dim(2) + 2 * padding >= kernel, kName, ": x ", x.shape,
-          " is smaller than the kernel, ", kernel);
-    y.shape = {x.dim(0), side(x.dim(1)), side(x.dim(2)), x.dim(3)};
+    y.shape = pooled_shape(kName, x, kernel, stride, padding);
     y.dtype = x.dtype;
   }
 

@@ -5,7 +5,10 @@
 #include "ops/aggregate_conv.h"
 #include "ops/argmax.h"
 #include "ops/batch_norm.h"
+#include "ops/batch_norm_backward.h"
+#include "ops/batch_norm_train.h"
 #include "ops/cast.h"
+#include "ops/channel_sum.h"
 #include "ops/concat.h"
 #include "ops/conv2d.h"
 #include "ops/conv2d_backward_data.h"
@@ -14,8 +17,10 @@
 #include "ops/decode_patches.h"
 #include "ops/focal_loss.h"
 #include "ops/max_pool.h"
+#include "ops/max_pool_backward.h"
 #include "ops/merge_patches.h"
 #include "ops/relu.h"
+#include "ops/relu_backward.h"
 #include "ops/resize.h"
 #include "ops/softmax.h"
 #include "ops/stitch.h"
@@ -26,7 +31,10 @@
   X(AggregateConv, aggregate_conv)                  \
   X(Argmax, argmax)                                 \
   X(BatchNorm, batch_norm)                          \
+  X(BatchNormBackward, batch_norm_backward)         \
+  X(BatchNormTrain, batch_norm_train)               \
   X(Cast, cast)                                     \
+  X(ChannelSum, channel_sum)                        \
   X(Concat, concat)                                 \
   X(Conv2d, conv2d)                                 \
   X(Conv2dBackwardData, conv2d_backward_data)       \
@@ -35,8 +43,10 @@
   X(DecodePatches, decode_patches)                  \
   X(FocalLoss, focal_loss)                          \
   X(MaxPool, max_pool)                              \
+  X(MaxPoolBackward, max_pool_backward)             \
   X(MergePatches, merge_patches)                    \
   X(Relu, relu)                                     \
+  X(ReluBackward, relu_backward)                    \
   X(Resize, resize)                                 \
   X(Softmax, softmax)                               \
   X(Stitch, stitch)                                 \
