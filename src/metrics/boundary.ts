@@ -44,7 +44,7 @@ export class BoundaryScore {
    * @param labels class indices, row by row
    * @param truth likewise
    * @param width of the image in pixels
-   * @param tolerance in pixels, 0 to 65534; default 0.75 % of the diagonal, at least 1
+   * @param tolerance in pixels, from 0; default 0.75 % of the diagonal, at least 1
    * @throws GlnetError ERR_INVALID_ARGUMENT if sizes differ or the tolerance is out of range.
    */
   add(labels: Uint8Array, truth: Uint8Array, width: number, tolerance?: number): void {
@@ -56,20 +56,19 @@ export class BoundaryScore {
       );
     }
     const radius = tolerance ?? Math.max(1, toleranceShare * Math.hypot(width, height));
-    if (!(radius >= 0 && radius <= 65534)) {
-      throw new GlnetError('ERR_INVALID_ARGUMENT', `tolerance is ${radius}; expected 0 to 65534 pixels`);
+    if (!(radius >= 0)) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `tolerance is ${radius}; expected a number of pixels from 0`,
+      );
     }
-    const ofLabels = boundaries(labels, truth, width, this.classes);
-    const ofTruth = boundaries(truth, truth, width, this.classes);
-    const countsOfLabels = countEach(ofLabels);
-    const countsOfTruth = countEach(ofTruth);
-    const near = new Neighbourhood(width, height, radius);
+    const ofLabels = new BoundaryPixels(boundaries(labels, truth, width, this.classes), width, this.classes);
+    const ofTruth = new BoundaryPixels(boundaries(truth, truth, width, this.classes), width, this.classes);
     for (let index = 0; index < this.classes; index++) {
-      this.#labels[index]! += countsOfLabels[index]!;
-      this.#truth[index]! += countsOfTruth[index]!;
-      if (countsOfLabels[index] === 0 || countsOfTruth[index] === 0) continue;
-      this.#labelsMatched[index]! += near.count(ofLabels, ofTruth, index);
-      this.#truthMatched[index]! += near.count(ofTruth, ofLabels, index);
+      this.#labels[index]! += ofLabels.count(index);
+      this.#truth[index]! += ofTruth.count(index);
+      this.#labelsMatched[index]! += ofLabels.countNear(ofTruth, index, radius);
+      this.#truthMatched[index]! += ofTruth.countNear(ofLabels, index, radius);
     }
   }
 
@@ -141,66 +140,78 @@ function boundaries(map: Uint8Array, truth: Uint8Array, width: number, classes: 
   return found;
 }
 
-function countEach(map: Uint8Array): Float64Array {
-  const counts = new Float64Array(256);
-  for (let i = 0; i < map.length; i++) counts[map[i]!]! += 1;
-  return counts;
-}
-
-/**
- * Finds the pixels within a distance of others, exactly, in time that does not depend on the distance: a pixel's
- * disk is one vertical step of up to the radius, then a horizontal one as long as Pythagoras leaves.
- */
-class Neighbourhood {
-  readonly #width: number;
+/** The pixels of a boundary map, in order of class, row and column. */
+class BoundaryPixels {
   readonly #height: number;
-  /** Half the width of the disk, by the vertical distance from its middle; -1 outside. */
-  readonly #reach: Int32Array;
-  /** Vertical distance of each pixel to the nearest one of those sought, if it is in reach. */
-  readonly #vertical: Uint16Array;
+  readonly #columns: Uint32Array;
+  /** Where the pixels of each class and row begin. */
+  readonly #starts: Uint32Array;
 
-  constructor(width: number, height: number, radius: number) {
-    this.#width = width;
+  constructor(map: Uint8Array, width: number, classes: number) {
+    const height = map.length / width;
     this.#height = height;
-    const steps = Math.min(Math.floor(radius), height);
-    // One more for 'out of reach'.
-    this.#reach = Int32Array.from({ length: steps + 2 }, (_, dy) =>
-      dy > steps ? -1 : Math.floor(Math.sqrt(radius * radius - dy * dy)),
-    );
-    this.#vertical = new Uint16Array(width * height);
+    this.#starts = new Uint32Array(classes * height + 1);
+    for (let row = 0, i = 0; row < height; row++) {
+      for (const end = i + width; i < end; i++) {
+        if (map[i]! < classes) this.#starts[map[i]! * height + row + 1]! += 1;
+      }
+    }
+    for (let i = 1; i < this.#starts.length; i++) this.#starts[i]! += this.#starts[i - 1]!;
+    this.#columns = new Uint32Array(this.#starts.at(-1)!);
+    const next = this.#starts.slice();
+    for (let row = 0, i = 0; row < height; row++) {
+      for (let column = 0; column < width; column++, i++) {
+        if (map[i]! < classes) this.#columns[next[map[i]! * height + row]!++] = column;
+      }
+    }
   }
 
-  /** Counts the pixels of `map` with a value that have one of `others` with the same value within the radius. */
-  count(map: Uint8Array, others: Uint8Array, value: number): number {
-    const width = this.#width;
-    const vertical = this.#vertical;
-    const reach = this.#reach;
-    const far = reach.length - 1;
-    for (let i = 0; i < others.length; i++) {
-      const above = i < width ? far : vertical[i - width]!;
-      vertical[i] = others[i] === value ? 0 : above < far ? above + 1 : far;
-    }
+  count(index: number): number {
+    return this.#starts[(index + 1) * this.#height]! - this.#starts[index * this.#height]!;
+  }
+
+  /**
+   * Counts the pixels of a class that have one of another map's within the radius. Exact: row by row, nearest first, what
+   * is not yet matched is compared with each row in reach, in one pass over both. At most as many steps as there are pixels
+   * times rows in reach; few, where the outlines agree.
+   */
+  countNear(others: BoundaryPixels, index: number, radius: number): number {
     let count = 0;
-    const covered = new Uint8Array(width);
-    for (let row = this.#height - 1; row >= 0; row--) {
-      const start = row * width;
-      // Rightwards, and with it the steps from below; then leftwards.
-      for (let x = 0, end = -1; x < width; x++) {
-        const i = start + x;
-        if (i + width < vertical.length) {
-          const below = vertical[i + width]! + 1;
-          if (below < vertical[i]!) vertical[i] = below;
+    const reach = Math.min(Math.floor(radius), this.#height - 1);
+    for (let row = 0; row < this.#height; row++) {
+      const unmatched = this.#row(index, row).slice();
+      let left = unmatched.length;
+      for (let step = 0; step <= reach && left > 0; step++) {
+        const half = Math.floor(Math.sqrt(radius * radius - step * step));
+        for (const other of step === 0 ? [row] : [row - step, row + step]) {
+          if (other < 0 || other >= this.#height) continue;
+          left = dropNear(unmatched, left, others.#row(index, other), half);
         }
-        const half = reach[vertical[i]!]!;
-        if (half >= 0 && x + half > end) end = x + half;
-        covered[x] = x <= end ? 1 : 0;
       }
-      for (let x = width - 1, end = width; x >= 0; x--) {
-        const half = reach[vertical[start + x]!]!;
-        if (half >= 0 && x - half < end) end = x - half;
-        if (map[start + x] === value && (covered[x] === 1 || x >= end)) count += 1;
-      }
+      count += unmatched.length - left;
     }
     return count;
   }
+
+  /** Columns of the pixels of a class in a row, ascending. */
+  #row(index: number, row: number): Uint32Array {
+    const at = index * this.#height + row;
+    return this.#columns.subarray(this.#starts[at]!, this.#starts[at + 1]!);
+  }
+}
+
+/**
+ * Removes from the first `length` columns those with one of `others` at most `distance` away; both ascend.
+ * @returns how many are left, at the beginning
+ */
+function dropNear(columns: Uint32Array, length: number, others: Uint32Array, distance: number): number {
+  if (others.length === 0) return length;
+  let left = 0;
+  let j = 0;
+  for (let i = 0; i < length; i++) {
+    const column = columns[i]!;
+    while (j < others.length && others[j]! < column - distance) j++;
+    if (j === others.length || others[j]! > column + distance) columns[left++] = column;
+  }
+  return left;
 }

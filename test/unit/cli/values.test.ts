@@ -1,6 +1,21 @@
 /** What the command reads from its arguments, and how it writes numbers. */
-import { formatBytes, formatClock, formatRate, formatSeconds, plural } from '../../../src/cli/format';
-import { parseBands, parseBytes, parseCount, parseNames, parseStretch } from '../../../src/cli/parse';
+import {
+  formatBytes,
+  formatClock,
+  formatColumns,
+  formatRate,
+  formatSeconds,
+  plural,
+} from '../../../src/cli/format';
+import {
+  parseBands,
+  parseBytes,
+  parseChoices,
+  parseClasses,
+  parseCount,
+  parseNames,
+  parseStretch,
+} from '../../../src/cli/parse';
 import { Pace } from '../../../src/cli/progress';
 
 test.each([
@@ -38,6 +53,35 @@ test('bands, stretch and names', () => {
   }
   expect(parseNames('no building, building')).toEqual(['no building', 'building']);
   expect(() => parseNames('a,,b')).toThrow(/commas/);
+});
+
+test('classes and choices', () => {
+  expect(parseClasses('0, 12,254')).toEqual([0, 12, 254]);
+  for (const text of ['', 'a', '-1', '1.5', '0,,1', '255']) {
+    expect(() => parseClasses(text)).toThrow(/class indices from 0/);
+  }
+  const parse = parseChoices(['red', 'blue']);
+  expect([parse('red'), parse('blue, red')]).toEqual([['red'], ['blue', 'red']]);
+  for (const text of ['', 'green', 'red,red', 'red,']) expect(() => parse(text)).toThrow(/some of red, blue/);
+});
+
+test('columns', () => {
+  expect(
+    formatColumns([
+      ['name', 'n', 'last'],
+      ['x', '100', ''],
+      ['long name', '7', 'a'],
+    ]),
+  ).toBe('  name         n  last\n  x          100\n  long name    7     a');
+  expect(
+    formatColumns(
+      [
+        ['a', 'b'],
+        ['aa', 'bb'],
+      ],
+      2,
+    ),
+  ).toBe('  a   b\n  aa  bb');
 });
 
 test('units', () => {
