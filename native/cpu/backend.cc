@@ -14,6 +14,8 @@ const Backend& cpu_backend() {
     };
     b.conv2d.prepare = cpu::prepare_conv2d;
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
+    b.conv2d_backward_data.prepare = cpu::prepare_conv2d_backward_data;
+    b.conv2d_backward_weights.prepare = cpu::prepare_conv2d_backward_weights;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;
