@@ -17,6 +17,8 @@ const Backend& cpu_backend() {
     b.batch_norm_train.prepare = cpu::prepare_batch_norm_train;
     b.channel_sum.prepare = cpu::prepare_channel_sum;
     b.conv2d.prepare = cpu::prepare_conv2d;
+    b.conv2d_backward_data.prepare = cpu::prepare_conv2d_backward_data;
+    b.conv2d_backward_weights.prepare = cpu::prepare_conv2d_backward_weights;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;

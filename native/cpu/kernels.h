@@ -14,6 +14,8 @@ void prepare_batch_norm_backward(const BatchNormBackward& op, Prepare& prepare);
 void prepare_batch_norm_train(const BatchNormTrain& op, Prepare& prepare);
 void prepare_channel_sum(const ChannelSum& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
+void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
+void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
 
