@@ -4,23 +4,23 @@
 #include "core/backend.h"
 
 // The ops that have a CUDA version.
-#define GLNET_CUDA_OPS(X)          \
-  X(Add, add)                      \
-  X(AggregateConv, aggregate_conv) \
-  X(Argmax, argmax)                \
-  X(BatchNorm, batch_norm)         \
-  X(Cast, cast)                    \
-  X(Concat, concat)                \
-  X(Conv2d, conv2d)                \
-  X(CropResize, crop_resize)       \
-  X(DecodePatches, decode_patches) \
-  X(FocalLoss, focal_loss)         \
-  X(MaxPool, max_pool)             \
-  X(MergePatches, merge_patches)   \
-  X(Relu, relu)                    \
-  X(Resize, resize)                \
-  X(Softmax, softmax)              \
-  X(Stitch, stitch)                \
+#define GLNET_CUDA_OPS(X)            \
+  X(Add, add)                        \
+  X(AggregateConv, aggregate_conv)   \
+  X(Argmax, argmax)                  \
+  X(BatchNorm, batch_norm)           \
+  X(Cast, cast)                      \
+  X(Concat, concat)                  \
+  X(Conv2d, conv2d)                  \
+  X(CropResize, crop_resize)         \
+  X(DecodePatches, decode_patches)   \
+  X(FocalLoss, focal_loss)           \
+  X(MaxPool, max_pool)               \
+  X(MergePatches, merge_patches)     \
+  X(Relu, relu)                      \
+  X(Resize, resize)                  \
+  X(Softmax, softmax)                \
+  X(Stitch, stitch)                  \
   X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {

@@ -3,6 +3,8 @@
 
 #include "test/cases/add.h"
 #include "test/cases/aggregate_conv.h"
+#include "test/cases/aggregate_conv_backward_data.h"
+#include "test/cases/aggregate_conv_backward_weights.h"
 #include "test/cases/argmax.h"
 #include "test/cases/batch_norm.h"
 #include "test/cases/batch_norm_backward.h"
@@ -15,6 +17,7 @@
 #include "test/cases/conv2d_backward_weights.h"
 #include "test/cases/core.h"
 #include "test/cases/crop_resize.h"
+#include "test/cases/crop_resize_backward.h"
 #include "test/cases/decode_patches.h"
 #include "test/cases/focal_loss.h"
 #include "test/cases/max_pool.h"
