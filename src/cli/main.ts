@@ -5,6 +5,7 @@ import { allModes } from '../checkpoint/model-file';
 import { datasetNames } from '../datasets/classes';
 import { allPrecisions } from '../inference/networks';
 import { allOutputs } from '../inference/predict';
+import { dataCommand } from './data';
 import { exitCodeOf, formatError } from './format';
 import { parseBands, parseBytes, parseCount, parseNames, parseStretch } from './parse';
 
@@ -199,7 +200,15 @@ program
     process.exitCode = await doctor(options);
   });
 
-for (const command of [program, ...program.commands]) command.copyInheritedSettings(program).exitOverride();
+program.addCommand(dataCommand());
+
+for (const command of [
+  program,
+  ...program.commands,
+  ...program.commands.flatMap(({ commands }) => commands),
+]) {
+  command.copyInheritedSettings(program).exitOverride();
+}
 
 async function main(): Promise<void> {
   // A reader that has seen enough, such as head, is no error.

@@ -4,6 +4,10 @@ import type { ClassInfo } from '../checkpoint/model-file';
 export const datasetNames = ['deepglobe', 'inria', 'isic'] as const;
 export type DatasetName = (typeof datasetNames)[number];
 
+/** Layouts of a folder: those of these data sets, any with a `dataset.json` (`folder`), or to be found out (`auto`). */
+export const datasetFormats = ['auto', ...datasetNames, 'folder'] as const;
+export type DatasetFormat = (typeof datasetFormats)[number];
+
 export const datasetClasses: Readonly<Record<DatasetName, readonly ClassInfo[]>> = {
   deepglobe: [
     { name: 'unknown', color: [0, 0, 0] },
