@@ -111,11 +111,18 @@ export async function renderCharts(charts: readonly Chart[]): Promise<Buffer> {
   return sharp(Buffer.from(document)).removeAlpha().png().toBuffer();
 }
 
-function heading(title: string): string {
+/** The title line of a chart. */
+export function heading(title: string): string {
   return `<text x="${margin}" y="22" font-size="15" font-weight="bold">${escapeXml(title)}</text>`;
 }
 
-function text(x: number, y: number, content: string, anchor: 'start' | 'middle' | 'end' = 'start'): string {
+/** A line of text, its base line at y. */
+export function text(
+  x: number,
+  y: number,
+  content: string,
+  anchor: 'start' | 'middle' | 'end' = 'start',
+): string {
   return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}">${escapeXml(content)}</text>`;
 }
 

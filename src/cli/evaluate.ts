@@ -1,6 +1,9 @@
 /** `glnet evaluate`: how well a model segments a labelled data set. */
 import path from 'node:path';
 import type { ClassInfo, Mode, ModelConfig } from '../checkpoint/model-file';
+import type { DatasetFormat } from '../datasets/classes';
+import { type Dataset, type SplitName, splitNames } from '../datasets/dataset';
+import { openDataset } from '../datasets/open';
 import { GlnetError } from '../errors';
 import type { DeviceName } from '../inference/devices';
 import { GLNet } from '../inference/glnet';
@@ -11,13 +14,14 @@ import { writeIndexPng } from '../raster/write';
 import {
   type EvaluateOptions,
   type Evaluation,
-  type EvaluationImage,
   evaluate as evaluateModel,
+  evaluationImages,
   type ModeScores,
   type OutputScores,
   summarize,
 } from '../training/evaluate';
-import { drawEvaluation } from './evaluation-picture';
+import { renderCharts } from './chart';
+import { matrixChart, tableChart } from './evaluation-picture';
 import { errorInfo, formatBytes, formatColumns, formatError, formatSeconds, plural } from './format';
 import { makeFolder } from './inputs';
 import { catchInterrupts } from './interrupt';
@@ -27,7 +31,9 @@ import { createProgress, type ImageProgress } from './progress';
 export interface EvaluateArguments {
   weights: string;
   data: string;
-  split: string;
+  format?: DatasetFormat;
+  description?: string;
+  split: SplitName;
   mode?: Mode | 'all';
   outputs?: Output[];
   patch?: number;
@@ -44,20 +50,23 @@ export interface EvaluateArguments {
   out?: string;
 }
 
-/** Labelled images of one split of a data set. */
-export interface EvaluationSet {
-  /** As it is called in reports. */
-  name: string;
-  classes: readonly ClassInfo[];
-  /** Classes that do not count in means. */
-  excluded: readonly number[];
-  images: readonly EvaluationImage[];
-}
+const mostWarnings = 10;
 
 /** @returns the exit code */
-export async function evaluateSet(set: EvaluationSet, options: EvaluateArguments): Promise<number> {
-  const exclude = options.exclude ?? set.excluded;
-  checkExcluded(exclude, set);
+export async function evaluate(options: EvaluateArguments): Promise<number> {
+  const { format, description } = options;
+  const dataset = await openDataset(options.data, { format, description });
+  const images = evaluationImages(dataset, options.split);
+  warnOf(dataset);
+  if (images.length === 0) {
+    const sizes = splitNames.map((name) => `${name} ${dataset.splits[name].length}`).join(', ');
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${options.data}: its split ${options.split} has no labelled images, of ${sizes} (${dataset.splitSource}); choose another one`,
+    );
+  }
+  const exclude = options.exclude ?? dataset.excluded;
+  checkExcluded(exclude, dataset);
   for (const file of [options.json, options.picture]) {
     if (file !== undefined) await makeFolder(path.dirname(file));
   }
@@ -69,10 +78,10 @@ export async function evaluateSet(set: EvaluationSet, options: EvaluateArguments
     ...(memoryLimit !== undefined && { memoryLimit }),
   });
   if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
-  checkClasses(weights, model.config, set);
+  checkClasses(weights, model.config, dataset);
   const runs = planRuns(model.config, options);
 
-  const total = set.images.length * runs.length;
+  const total = images.length * runs.length;
   const progress = createProgress(process.stderr, total);
   const interrupt = catchInterrupts(() => {
     progress.clear();
@@ -82,8 +91,8 @@ export async function evaluateSet(set: EvaluationSet, options: EvaluateArguments
   let begun = 0;
   let evaluation: Evaluation;
   try {
-    evaluation = await evaluateModel(model, set.images, {
-      classes: set.classes.length,
+    evaluation = await evaluateModel(model, images, {
+      classes: dataset.classes.length,
       runs,
       segment: {
         ...(options.patch !== undefined && { patch: options.patch }),
@@ -102,7 +111,7 @@ export async function evaluateSet(set: EvaluationSet, options: EvaluateArguments
         progress.clear();
         console.error(formatError(error));
       },
-      ...(options.out !== undefined && { onMask: maskWriter(options.out, set.classes) }),
+      ...(options.out !== undefined && { onMask: maskWriter(options.out, dataset.classes) }),
     });
   } catch (error) {
     progress.clear();
@@ -114,31 +123,36 @@ export async function evaluateSet(set: EvaluationSet, options: EvaluateArguments
     interrupt.release();
   }
 
-  const report = reportOf(evaluation, set, { weights, split: options.split, exclude });
-  const title = `${path.basename(weights)} on ${set.name}, split ${options.split}: ${plural(evaluation.images.length, 'image')}`;
-  const { rows, note } = tableOf(evaluation.modes, set.classes, exclude);
+  const report = reportOf(evaluation, dataset, { weights, split: options.split, exclude });
+  const title = `${path.basename(weights)} on ${dataset.name}, split ${options.split}: ${plural(evaluation.images.length, 'image')}`;
+  const { rows, note } = tableOf(evaluation.modes, dataset.classes, exclude);
   if (evaluation.images.length > 0) {
-    console.log(`${title}\n\n${formatColumns(rows, 2)}`);
+    console.log(`${title}\nSplits: ${dataset.splitSource}\n\n${formatColumns(rows, 2)}`);
     if (note !== undefined) console.log(`  ${note}`);
   }
   if (options.json !== undefined) await writeText(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
   if (options.picture !== undefined && evaluation.images.length > 0) {
     const { mode, outputs } = evaluation.modes.at(-1)!;
-    const picture = await drawEvaluation({
-      title,
-      table: rows,
-      note,
-      matrixTitle: `Confusion matrix: ${mode}, ${outputs[0]!.output}`,
-      matrix: outputs[0]!.confusion,
-      classes: set.classes,
-    });
+    const picture = await renderCharts([
+      tableChart(title, rows, note),
+      matrixChart(`Confusion matrix: ${mode}, ${outputs[0]!.output}`, outputs[0]!.confusion, dataset.classes),
+    ]);
     await replaceFile(options.picture, undefined, (file) => file.writeFile(picture));
   }
   if (evaluation.failed.length === 0) return 0;
   console.error(
-    `glnet: ${plural(evaluation.failed.length, 'image')} of ${set.images.length} failed and count in nothing above`,
+    `glnet: ${plural(evaluation.failed.length, 'image')} of ${images.length} failed and count in nothing above`,
   );
   return 1;
+}
+
+/** Problems of the set that may leave images out of the split. */
+function warnOf({ problems }: Dataset): void {
+  const found = problems.filter(({ kind }) => kind !== 'empty-split');
+  for (const { message } of found.slice(0, mostWarnings)) console.error(`glnet: ${message}`);
+  if (found.length > mostWarnings) {
+    console.error(`glnet: ${found.length - mostWarnings} more of these: see "glnet data check"`);
+  }
 }
 
 /** The modes to run with their outputs, the final prediction's first. */
@@ -157,7 +171,7 @@ function planRuns(config: ModelConfig, options: EvaluateArguments): EvaluateOpti
   return runs;
 }
 
-function checkExcluded(exclude: readonly number[], { classes }: EvaluationSet): void {
+function checkExcluded(exclude: readonly number[], { classes }: Dataset): void {
   const wrong = exclude.find((index) => index >= classes.length);
   if (wrong !== undefined) {
     throw new GlnetError(
@@ -167,7 +181,7 @@ function checkExcluded(exclude: readonly number[], { classes }: EvaluationSet): 
   }
 }
 
-function checkClasses(weights: string, config: ModelConfig, { name, classes }: EvaluationSet): void {
+function checkClasses(weights: string, config: ModelConfig, { name, classes }: Dataset): void {
   const list = (of: readonly ClassInfo[]) => `${of.length} (${of.map((each) => each.name).join(', ')})`;
   if (config.classes.length !== classes.length) {
     throw new GlnetError(
@@ -212,7 +226,7 @@ function tableOf(
 /** What `--json` writes. */
 function reportOf(
   { modes, images, failed }: Evaluation,
-  { name, classes }: EvaluationSet,
+  { name, classes, splitSource }: Dataset,
   { weights, split, exclude }: { weights: string; split: string; exclude: readonly number[] },
 ) {
   const outputsJson = (outputs: readonly OutputScores[]) =>
@@ -230,6 +244,7 @@ function reportOf(
     weights,
     dataset: name,
     split,
+    splitSource,
     classes: classes.map((each) => each.name),
     excluded: exclude,
     modes: modes.map(({ outputs, ...run }) => ({ ...run, outputs: outputsJson(outputs) })),

@@ -2,12 +2,21 @@
 /** The command `glnet`: its arguments. What a command does is loaded when it is called. */
 import { Command, CommanderError, Option } from 'commander';
 import { allModes } from '../checkpoint/model-file';
-import { datasetNames } from '../datasets/classes';
+import { datasetFormats, datasetNames } from '../datasets/classes';
+import { splitNames } from '../datasets/dataset';
 import { allPrecisions } from '../inference/networks';
 import { allOutputs } from '../inference/predict';
 import { dataCommand } from './data';
 import { exitCodeOf, formatError } from './format';
-import { parseBands, parseBytes, parseCount, parseNames, parseStretch } from './parse';
+import {
+  parseBands,
+  parseBytes,
+  parseChoices,
+  parseClasses,
+  parseCount,
+  parseNames,
+  parseStretch,
+} from './parse';
 
 const { version } = require('../../package.json') as { version: string };
 
@@ -28,7 +37,43 @@ Exit codes: 0 all went well, 1 something failed, 2 wrong usage, 130 stopped by C
 GLNET_DEBUG=1 shows where an error came from.`,
   );
 
-program
+/** How large what the network sees is. */
+function sideOptions(command: Command): void {
+  command
+    .option('--patch <pixels>', 'side of the patches, a multiple of 4 (default: the model’s)', parseCount)
+    .option(
+      '--global-size <pixels>',
+      'side of the downsampled image, a multiple of 4 (default: the model’s)',
+      parseCount,
+    )
+    .option('--flip-rotate', 'average over the 8 flips and quarter turns of the image: 8 times the work');
+}
+
+/** Where and how it is computed. */
+function deviceOptions(command: Command): void {
+  command
+    .optionsGroup('Device:')
+    .option(
+      '--device <device>',
+      'cpu, cuda, cuda:1, cuda:0,2, cuda:all; auto: all of CUDA’s, else the CPU; for tests also emulator, which runs ' +
+        'the CUDA kernels on the CPU, and reference, which is slow and exact (default: cpu)',
+    )
+    .addOption(
+      new Option(
+        '--precision <precision>',
+        'what maps and weights are stored in; bfloat16 takes half the memory (default: float32)',
+      ).choices(allPrecisions),
+    )
+    .option('--batch <n>', 'the most patches at a time; fewer if memory is short (default: 2)', parseCount)
+    .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)
+    .option(
+      '--memory-limit <size>',
+      'the most that tensors may take: 1GB, 512MiB, 2e9 (default: no limit)',
+      parseBytes,
+    );
+}
+
+const segment = program
   .command('segment')
   .summary('make masks of images')
   .description(
@@ -51,33 +96,10 @@ program
       '--output <branch>',
       'whose prediction is written (default: ensemble, in mode global: global)',
     ).choices(allOutputs),
-  )
-  .option('--patch <pixels>', 'side of the patches, a multiple of 4 (default: the model’s)', parseCount)
-  .option(
-    '--global-size <pixels>',
-    'side of the downsampled image, a multiple of 4 (default: the model’s)',
-    parseCount,
-  )
-  .option('--flip-rotate', 'average over the 8 flips and quarter turns of the image: 8 times the work')
-  .optionsGroup('Device:')
-  .option(
-    '--device <device>',
-    'cpu, cuda, cuda:1, cuda:0,2, cuda:all; auto: all of CUDA’s, else the CPU; for tests also emulator, which runs ' +
-      'the CUDA kernels on the CPU, and reference, which is slow and exact (default: cpu)',
-  )
-  .addOption(
-    new Option(
-      '--precision <precision>',
-      'what maps and weights are stored in; bfloat16 takes half the memory (default: float32)',
-    ).choices(allPrecisions),
-  )
-  .option('--batch <n>', 'the most patches at a time; fewer if memory is short (default: 2)', parseCount)
-  .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)
-  .option(
-    '--memory-limit <size>',
-    'the most that tensors may take: 1GB, 512MiB, 2e9 (default: no limit)',
-    parseBytes,
-  )
+  );
+sideOptions(segment);
+deviceOptions(segment);
+segment
   .optionsGroup('Images:')
   .option('-r, --recursive', 'of a folder, its subfolders as well')
   .option(
@@ -111,8 +133,62 @@ Examples:
   glnet segment sentinel2.tif -w model.safetensors -o out/ --bands 4,3,2 --stretch 0,3000`,
   )
   .action(async (sources, options) => {
-    const { segment } = require('./segment') as typeof import('./segment');
-    process.exitCode = await segment(sources, options);
+    const { segment: run } = require('./segment') as typeof import('./segment');
+    process.exitCode = await run(sources, options);
+  });
+
+const evaluate = program
+  .command('evaluate')
+  .summary('measure how well a model segments a labelled data set')
+  .description(
+    'Segments the images of a data set and compares the masks with their labels: intersection over union by class and\n' +
+      'its mean, pixel accuracy, boundary F-score, and the calibration error of the confidence.',
+  )
+  .requiredOption('-w, --weights <file>', 'the model')
+  .requiredOption('-d, --data <folder>', 'the data set: see "glnet data check"')
+  .addOption(
+    new Option('--format <layout>', 'how the folder is laid out').choices(datasetFormats).default('auto'),
+  )
+  .option('--description <file>', 'a description kept elsewhere than in the folder’s dataset.json')
+  .addOption(new Option('--split <name>', 'which of its images').choices(splitNames).default('test'))
+  .optionsGroup('Network:')
+  .addOption(
+    new Option(
+      '--mode <mode>',
+      'what is computed; all: each mode that the model has weights for (default: the last of them)',
+    ).choices(['all', ...allModes]),
+  )
+  .option(
+    '--outputs <a,b,…>',
+    `whose predictions are measured: ${allOutputs.join(', ')} (default: all that the mode has)`,
+    parseChoices(allOutputs),
+  );
+sideOptions(evaluate);
+deviceOptions(evaluate);
+evaluate
+  .optionsGroup('Results:')
+  .option(
+    '--exclude <0,1,…>',
+    'classes, by index, that do not count in the means (default: those of the data set)',
+    parseClasses,
+  )
+  .option('--json <file>', 'all figures, confusion matrices and each image’s mean IoU, as JSON')
+  .option('--picture <file>', 'the table, and the confusion matrix of the last mode’s first output, as a PNG')
+  .option('-o, --out <folder>', 'also the masks: <folder>/<mode>/<output>/<image>.png')
+  .addHelpText(
+    'after',
+    `
+IoU is that of one confusion matrix over all images; a pixel labelled as no class is ignored. Boundaries match within
+0.75 % of the image's diagonal. All outputs of a mode come out of one pass: its time and memory are told once. A bad
+image is reported and counts in nothing; the rest goes on.
+
+Examples:
+  glnet evaluate -w model.safetensors -d dubai/
+  glnet evaluate -w model.safetensors -d deepglobe/ --split val --mode all --json report.json --picture report.png`,
+  )
+  .action(async (options) => {
+    const { evaluate: run } = require('./evaluate') as typeof import('./evaluate');
+    process.exitCode = await run(options);
   });
 
 program

@@ -1,5 +1,8 @@
 /** How well networks segment labelled images: every output of every mode, over a whole set. */
 import type { Mode } from '../checkpoint/model-file';
+import { type Dataset, type Sample, type SplitName, samplesOf } from '../datasets/dataset';
+import { openImage, openLabels } from '../datasets/labels';
+import { wholeOf } from '../datasets/plane';
 import { checkAborted, GlnetError, type GlnetErrorCode } from '../errors';
 import type { BandOptions, SegmentReport } from '../inference/glnet';
 import type { Networks } from '../inference/networks';
@@ -15,8 +18,37 @@ export interface EvaluationImage {
   readonly id: string;
   /** The image; the caller closes it. */
   open(): Promise<Raster>;
-  /** Class indices, row by row: width · height of the image. What is no class, such as 255, is ignored. */
-  labels(): Promise<Uint8Array>;
+  /**
+   * Class indices, row by row: width · height of the image. What is no class, such as 255, is ignored.
+   * @param raster the open image
+   */
+  labels(raster: Raster): Promise<Uint8Array>;
+}
+
+/** The labelled images of one split of a data set, in its order. */
+export function evaluationImages(dataset: Dataset, split: SplitName): EvaluationImage[] {
+  return samplesOf(dataset, split).map(evaluationImage);
+}
+
+function evaluationImage(sample: Sample): EvaluationImage {
+  return {
+    id: sample.id,
+    open: () => openImage(sample),
+    async labels({ path, width, height }) {
+      const labels = await openLabels(sample);
+      try {
+        if (labels.width !== width || labels.height !== height) {
+          throw new GlnetError(
+            'ERR_IMAGE',
+            `${labels.path}: the labels are ${labels.width}x${labels.height}; expected ${width}x${height}, the size of ${path}`,
+          );
+        }
+        return await labels.readWindow(wholeOf(labels));
+      } finally {
+        await labels.close();
+      }
+    },
+  };
 }
 
 /** What evaluation needs of a model; a `GLNet` has it. */
@@ -160,7 +192,7 @@ async function evaluateImage(
   const raster = await image.open();
   try {
     const { width, height } = raster;
-    const truth = await image.labels();
+    const truth = await image.labels(raster);
     if (truth.length !== width * height) {
       throw new GlnetError(
         'ERR_IMAGE',

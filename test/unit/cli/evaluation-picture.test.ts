@@ -1,73 +1,64 @@
 import sharp from 'sharp';
-import { drawEvaluation, evaluationSvg } from '../../../src/cli/evaluation-picture';
+import { type Chart, renderCharts } from '../../../src/cli/chart';
+import { matrixChart, tableChart } from '../../../src/cli/evaluation-picture';
 import { ConfusionMatrix } from '../../../src/metrics/confusion';
 
+const classes = [
+  { name: 'sea <deep>', color: [0, 0, 200] },
+  { name: 'land', color: [10, 200, 0] },
+  { name: 'ice', color: [250, 251, 252] },
+] as const;
 const matrix = new ConfusionMatrix(3);
 // Truth: 4 of class 0, of which 3 are right; 1 of class 1, wrong; none of class 2.
 matrix.add(Uint8Array.of(0, 0, 0, 1, 2), Uint8Array.of(0, 0, 0, 0, 1));
-const picture = {
-  title: 'a model & a set',
-  table: [
-    ['mode', 'output', 'mIoU'],
-    ['global', 'global', '0.2500'],
-  ],
-  note: '* not in the means',
-  matrixTitle: 'Confusion matrix',
-  matrix,
-  classes: [
-    { name: 'sea <deep>', color: [0, 0, 200] },
-    { name: 'land', color: [10, 200, 0] },
-    { name: 'ice', color: [250, 251, 252] },
-  ] as const,
-};
 
-test('every cell stands in it, and names are only text', () => {
-  const svg = evaluationSvg(picture);
-  const texts = [...svg.matchAll(/<text[^>]*>([^<]*)<\/text>/g)].map(([, text]) => text);
-  expect(texts).toEqual([
-    'a model &amp; a set',
+function textsOf({ svg }: Chart): string[] {
+  return [...svg.matchAll(/<text[^>]*>([^<]*)<\/text>/g)].map(([, text]) => text!);
+}
+
+test('a table has all of its cells, the title and the note', () => {
+  const rows = [
+    ['mode', 'output', 'mIoU'],
+    ['global', 'local', '0.2500'],
+  ];
+  expect(textsOf(tableChart('a model', rows, '* a note'))).toEqual([
+    'a model',
     'mode',
     'global',
     'output',
-    'global',
+    'local',
     'mIoU',
     '0.2500',
-    '* not in the means',
-    'Confusion matrix',
+    '* a note',
+  ]);
+  const { height } = tableChart('a model', rows);
+  expect(tableChart('a model', [...rows, rows[1]!]).height).toBeGreaterThan(height);
+});
+
+test('a confusion matrix has shares of its rows, and names are only text', () => {
+  const sea = 'sea &#60;deep&#62;';
+  expect(textsOf(matrixChart('Matrix', matrix, classes))).toEqual([
+    'Matrix',
     expect.stringMatching(/^Rows: /),
-    'sea &lt;deep&gt;',
-    'land',
-    'ice',
-    'sea &lt;deep&gt;',
-    '75.00',
-    '25.00',
-    '0.00',
-    'land',
-    '0.00',
-    '0.00',
-    '100.00',
-    'ice',
-    '–',
-    '–',
-    '–',
+    ...[sea, 'land', 'ice'],
+    ...[sea, '75.00', '25.00', '0.00'],
+    ...['land', '0.00', '0.00', '100.00'],
+    ...['ice', '–', '–', '–'],
   ]);
 });
 
-test('it is a PNG of the size that the drawing says, with a class in its colour', async () => {
-  const [, width, height] = /<svg[^>]*width="(\d+)" height="(\d+)"/.exec(evaluationSvg(picture))!;
-  const png = await drawEvaluation(picture);
-  expect(await sharp(png).metadata()).toMatchObject({
-    format: 'png',
-    width: Number(width),
-    height: Number(height),
-  });
-  const [, x, y] = /<rect x="(\d[\d.]*)" y="(\d[\d.]*)"[^>]*fill="rgb\(10,200,0\)"/.exec(
-    evaluationSvg(picture),
-  )!;
-  const pixel = await sharp(png)
-    .extract({ left: Math.round(Number(x)) + 5, top: Math.round(Number(y)) + 5, width: 1, height: 1 })
-    .removeAlpha()
-    .raw()
-    .toBuffer();
-  expect([...pixel]).toEqual([10, 200, 0]);
+test('it is drawn whole, with a class in its colour and a right cell in blue', async () => {
+  const chart = matrixChart('Matrix', matrix, classes);
+  const png = await renderCharts([chart]);
+  expect(await sharp(png).metadata()).toMatchObject({ width: chart.width, height: chart.height });
+  /** The colour inside the last rectangle of a fill, near its corner. */
+  const inside = async (fill: string) => {
+    const rectangle = new RegExp(`<rect x="([\\d.]+)" y="([\\d.]+)"[^>]*fill="rgb\\(${fill}\\)"`, 'g');
+    const [, x, y] = [...chart.svg.matchAll(rectangle)].at(-1)!;
+    const at = { left: Math.round(Number(x)) + 4, top: Math.round(Number(y)) + 4, width: 1, height: 1 };
+    return [...(await sharp(png).extract(at).raw().toBuffer())];
+  };
+  expect(await inside('10,200,0')).toEqual([10, 200, 0]);
+  // 75 % of (31, 84, 150) over white.
+  expect(await inside('87,127,176')).toEqual([87, 127, 176]);
 });
