@@ -19,7 +19,11 @@ const Backend& cpu_backend() {
     b.conv2d.prepare = cpu::prepare_conv2d;
     b.conv2d_backward_data.prepare = cpu::prepare_conv2d_backward_data;
     b.conv2d_backward_weights.prepare = cpu::prepare_conv2d_backward_weights;
+    b.dice_loss.prepare = cpu::prepare_dice_loss;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
+    b.lovasz_loss.prepare = cpu::prepare_lovasz_loss;
+    b.mse.prepare = cpu::prepare_mse;
+    b.sum_of_squares.prepare = cpu::prepare_sum_of_squares;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;
   }();

@@ -16,7 +16,11 @@ void prepare_channel_sum(const ChannelSum& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
 void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
+void prepare_dice_loss(const DiceLoss& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
+void prepare_lovasz_loss(const LovaszLoss& op, Prepare& prepare);
+void prepare_mse(const Mse& op, Prepare& prepare);
+void prepare_sum_of_squares(const SumOfSquares& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
 
 }  // namespace glnet::cpu

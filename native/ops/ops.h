@@ -1,6 +1,8 @@
 // The ops, in one list: a struct with its declaration, and the name of its kernel in every backend.
 #pragma once
 
+#include "ops/accumulate.h"
+#include "ops/adam.h"
 #include "ops/add.h"
 #include "ops/aggregate_conv.h"
 #include "ops/aggregate_conv_backward_data.h"
@@ -18,18 +20,26 @@
 #include "ops/crop_resize.h"
 #include "ops/crop_resize_backward.h"
 #include "ops/decode_patches.h"
+#include "ops/dice_loss.h"
 #include "ops/focal_loss.h"
+#include "ops/lovasz_loss.h"
 #include "ops/max_pool.h"
 #include "ops/max_pool_backward.h"
 #include "ops/merge_patches.h"
+#include "ops/mse.h"
 #include "ops/relu.h"
 #include "ops/relu_backward.h"
 #include "ops/resize.h"
+#include "ops/sgd.h"
+#include "ops/slice.h"
 #include "ops/softmax.h"
 #include "ops/stitch.h"
+#include "ops/sum_of_squares.h"
 #include "ops/triangle_resize.h"
 
 #define GLNET_OPS(X)                                               \
+  X(Accumulate, accumulate)                                        \
+  X(Adam, adam)                                                    \
   X(Add, add)                                                      \
   X(AggregateConv, aggregate_conv)                                 \
   X(AggregateConvBackwardData, aggregate_conv_backward_data)       \
@@ -47,13 +57,19 @@
   X(CropResize, crop_resize)                                       \
   X(CropResizeBackward, crop_resize_backward)                      \
   X(DecodePatches, decode_patches)                                 \
+  X(DiceLoss, dice_loss)                                           \
   X(FocalLoss, focal_loss)                                         \
+  X(LovaszLoss, lovasz_loss)                                       \
   X(MaxPool, max_pool)                                             \
   X(MaxPoolBackward, max_pool_backward)                            \
   X(MergePatches, merge_patches)                                   \
+  X(Mse, mse)                                                      \
   X(Relu, relu)                                                    \
   X(ReluBackward, relu_backward)                                   \
   X(Resize, resize)                                                \
+  X(Sgd, sgd)                                                      \
+  X(Slice, slice)                                                  \
   X(Softmax, softmax)                                              \
   X(Stitch, stitch)                                                \
+  X(SumOfSquares, sum_of_squares)                                  \
   X(TriangleResize, triangle_resize)
