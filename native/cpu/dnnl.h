@@ -102,6 +102,15 @@ class Convolution {
   std::string layout_;
 };
 
+/// c = [c +] transpose(a) b: row-major c [rows, columns] with `columns` from one row to the next, a [k, ...]
+/// with `a_stride` and b [k, ...] with `b_stride`. Called in a parallel region it computes on its own thread.
+inline void multiply_transposed(int64_t rows, int64_t columns, int64_t k, const float* a, int64_t a_stride,
+                                const float* b, int64_t b_stride, bool accumulate, float* c) {
+  const auto status = dnnl_sgemm('T', 'N', rows, columns, k, 1, a, a_stride, b, b_stride,
+                                 accumulate ? 1.0f : 0.0f, c, columns);
+  if (status != dnnl_success) fail(ErrorCode::native, "oneDNN's matrix product fails with status ", status);
+}
+
 inline dnnl::memory::data_type Convolution::type_of(DType dtype) {
   if (dtype == DType::float32) return dnnl::memory::data_type::f32;
   if (dtype == DType::bfloat16) return dnnl::memory::data_type::bf16;
