@@ -43,22 +43,40 @@ export interface DeviceOptions {
 
 /** The arguments of each op, by its name. */
 export interface Ops {
+  accumulate: { sum: Handle; x: Handle };
+  adam: { parameters: readonly Handle[]; firstMoments: readonly Handle[]; secondMoments: readonly Handle[]; gradients: readonly Handle[]; learningRates?: readonly number[]; weightDecays?: readonly number[]; beta1?: number; beta2?: number; epsilon?: number; gradientScale?: number; step?: number };
   add: { a: Handle; b: Handle };
   aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean };
+  aggregate_conv_backward_data: { dy: Handle; weight: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; first?: number; addend?: Handle };
+  aggregate_conv_backward_weights: { dy: Handle; source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; first?: number; dweight: Handle };
   argmax: { x: Handle };
   batch_norm: { x: Handle; weight: Handle; bias: Handle; mean: Handle; variance: Handle; residual?: Handle; epsilon?: number; relu?: boolean };
+  batch_norm_backward: { dy: Handle; x: Handle; weight: Handle; mean: Handle; inverseDeviation: Handle; y?: Handle; dweight: Handle; dbias: Handle };
+  batch_norm_train: { x: Handle; weight: Handle; bias: Handle; runningMean: Handle; runningVar: Handle; residual?: Handle; epsilon?: number; momentum?: number; relu?: boolean };
   cast: { x: Handle; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
+  channel_sum: { x: Handle; sum: Handle };
   concat: { inputs: readonly Handle[] };
   conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean };
+  conv2d_backward_data: { dy: Handle; weight: Handle; addend?: Handle; height?: number; width?: number; stride?: number; padding?: number };
+  conv2d_backward_weights: { x: Handle; dy: Handle; stride?: number; padding?: number; dweight: Handle };
   crop_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] } };
+  crop_resize_backward: { dy: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; addend?: Handle };
   decode_patches: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
+  dice_loss: { logits: Handle; labels: Handle; classWeights?: Handle; ignored?: number; smooth?: number; scale?: number };
   focal_loss: { logits: Handle; labels: Handle; classWeights?: Handle; gamma?: number; ignored?: number; scale?: number };
+  lovasz_loss: { logits: Handle; labels: Handle; ignored?: number; scale?: number };
   max_pool: { x: Handle; kernel?: number; stride?: number; padding?: number };
+  max_pool_backward: { dy: Handle; x: Handle; kernel?: number; stride?: number; padding?: number };
   merge_patches: { sum: Handle; x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; rowCoverage?: readonly number[]; columnCoverage?: readonly number[] };
+  mse: { a: Handle; b: Handle; scale?: number };
   relu: { x: Handle };
+  relu_backward: { dy: Handle; y: Handle };
   resize: { x: Handle; height?: number; width?: number; interpolation?: 'bilinear' | 'nearest' };
+  sgd: { parameters: readonly Handle[]; momenta: readonly Handle[]; gradients: readonly Handle[]; learningRates?: readonly number[]; weightDecays?: readonly number[]; momentum?: number; nesterov?: boolean; gradientScale?: number };
+  slice: { x: Handle; first?: number; count?: number };
   softmax: { x: Handle };
   stitch: { sources: readonly { logits: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number }[]; imageHeight?: number; imageWidth?: number; row?: number; rows?: number };
+  sum_of_squares: { inputs: readonly Handle[] };
   triangle_resize: { x: Handle; sum: Handle; row?: number; imageHeight?: number };
 }
 
