@@ -66,6 +66,8 @@ export declare class Device {
   /** Queues a copy to the device; the data must not change until the queue has passed it. */
   upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): TensorInfo;
   zeros(shape: readonly number[], dtype: DType): TensorInfo;
+  /** A tensor on the memory of another: the elements from \`first\` on, in a shape of their own. */
+  view(tensor: Handle, first: number, shape: readonly number[]): TensorInfo;
   /** Resolves when the tensor's bytes are in \`target\`. */
   download(tensor: Handle, target: NodeJS.TypedArray): Promise<void>;
   /** Resolves when all that is queued has run; rejects with the first error since the last time. */

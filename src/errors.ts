@@ -17,6 +17,8 @@ export type GlnetErrorCode =
   | 'ERR_OUT_OF_MEMORY'
   /** A tensor, model or device was used after it was disposed of. */
   | 'ERR_DISPOSED'
+  /** A loss or a gradient is not finite. */
+  | 'ERR_DIVERGED'
   /** The native addon could not be loaded, or has no such device. */
   | 'ERR_NATIVE'
   /** The work was stopped by its AbortSignal. */

@@ -102,6 +102,25 @@ export function patchGrid(width: number, height: number, patch: number): PatchGr
 }
 
 /**
+ * Lays patches over a box of an image only, for coarse-to-fine segmentation. Positions are the image's, so that crops of
+ * maps of the whole image follow from them as ever.
+ *
+ * @param box Inside the image.
+ * @throws {GlnetError} ERR_INVALID_ARGUMENT for a size or a patch out of range (see {@link axisStarts}).
+ */
+export function boxGrid(width: number, height: number, patch: number, box: Rect): PatchGrid {
+  const starts = (length: number, start: number, extent: number): number[] => {
+    if (length <= patch) return axisStarts(length, patch);
+    if (extent > patch) return axisStarts(extent, patch).map((offset) => start + offset);
+    // One patch, the box in its middle where the image has room.
+    return [Math.min(Math.max(start + Math.round((extent - patch) / 2), 0), length - patch)];
+  };
+  const rows = starts(height, box.top, box.height);
+  const columns = starts(width, box.left, box.width);
+  return { ...patchGrid(width, height, patch), rows, columns, count: rows.length * columns.length };
+}
+
+/**
  * Where patch `index` lies on the padded image.
  *
  * @throws {GlnetError} ERR_INVALID_ARGUMENT unless 0 <= index < grid.count.

@@ -93,6 +93,7 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::run>("run"),
                          InstanceMethod<&DeviceObject::upload>("upload"),
                          InstanceMethod<&DeviceObject::zeros>("zeros"),
+                         InstanceMethod<&DeviceObject::view>("view"),
                          InstanceMethod<&DeviceObject::download>("download"),
                          InstanceMethod<&DeviceObject::synchronize>("synchronize"),
                          InstanceMethod<&DeviceObject::release>("release"),
@@ -264,6 +265,20 @@ Napi::Value DeviceObject::zeros(const Napi::CallbackInfo& info) {
     Tensor tensor = device_->allocate(read_shape(info[0]), read_dtype(info[1]), "zeros");
     device_->clear(tensor.view());
     return describe(std::move(tensor));
+  });
+}
+
+Napi::Value DeviceObject::view(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    Tensor part = find(info[0], "view", "tensor");
+    const double first = info[1].ToNumber();
+    const Shape shape = read_shape(info[2]);
+    const int64_t all = element_count(part.shape), count = element_count(shape);
+    check(first >= 0 && first + static_cast<double>(count) <= static_cast<double>(all), "view: ", count,
+          " elements from ", first, " on are not in the tensor ", part.shape);
+    part.offset += static_cast<size_t>(first) * size_of(part.dtype);
+    part.shape = shape;
+    return describe(std::move(part));
   });
 }
 

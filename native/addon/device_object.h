@@ -59,6 +59,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value upload(const Napi::CallbackInfo& info);
   Napi::Value zeros(const Napi::CallbackInfo& info);
+  Napi::Value view(const Napi::CallbackInfo& info);
   Napi::Value download(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   Napi::Value release(const Napi::CallbackInfo& info);

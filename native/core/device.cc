@@ -46,6 +46,7 @@ void Device::Preparation::workspace(size_t bytes) {
 }
 
 void Device::Preparation::pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) {
+  check(weight.data == weight.storage->data(), op_, ": a part of a tensor cannot be a weight");
   auto& copy = weight.storage->packed[layout];
   if (!copy) {
     copy = std::make_unique<Storage>(device_.pool_, bytes, op_);

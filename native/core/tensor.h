@@ -53,8 +53,11 @@ struct Tensor {
   std::shared_ptr<Storage> storage;
   Shape shape;
   DType dtype = DType::float32;
+  size_t offset = 0;  ///< in bytes; other than 0 where it is a part of another tensor
 
-  View view() const { return {storage->data(), shape, dtype, storage.get()}; }
+  View view() const {
+    return {static_cast<std::byte*>(storage->data()) + offset, shape, dtype, storage.get()};
+  }
 };
 
 }  // namespace glnet

@@ -5,6 +5,7 @@
 
 import { GlnetError } from '../errors';
 import {
+  allSharing,
   type Backbone,
   type Branch,
   backbones,
@@ -12,6 +13,7 @@ import {
   branchParameters,
   expectedParameters,
   type ParameterShapes,
+  type Sharing,
 } from '../models/parameters';
 import { checkpointError } from './file';
 import { openSafetensors, writeSafetensors } from './safetensors';
@@ -42,6 +44,8 @@ export interface ModelConfig {
   readonly patch: number;
   /** Side of the downsampled whole image in pixels, a multiple of 4. */
   readonly global: number;
+  /** At which stages the branches share their maps; `deep` if not given. */
+  readonly sharing?: Sharing;
   /** Modes that the file has the weights for; `global` is always among them. */
   readonly modes: readonly Mode[];
 }
@@ -153,7 +157,7 @@ export async function writeModel(path: string, config: ModelConfig, tensors: Sta
       [`${path}: cannot write this model:`, ...problems].join('\n  '),
     );
   }
-  const { backbone, width, fpn, classes, patch, global } = config;
+  const { backbone, width, fpn, classes, patch, global, sharing } = config;
   const text = JSON.stringify({
     format: formatVersion,
     backbone,
@@ -162,6 +166,7 @@ export async function writeModel(path: string, config: ModelConfig, tensors: Sta
     classes: classes.map(({ name, color }) => ({ name, color })),
     patch,
     global,
+    ...(sharing && sharing !== 'deep' && { sharing }),
     modes: allModes.filter((mode) => config.modes.includes(mode)),
   });
   await writeSafetensors(path, tensors, new Map([[metadataKey, text]]));
@@ -192,8 +197,8 @@ function parseConfig(path: string, text: string | undefined): ModelConfig {
   if (problems.length > 0) {
     throw checkpointError(path, ['its configuration is wrong:', ...problems].join('\n  '));
   }
-  const { backbone, width, fpn, classes, patch, global, modes } = value as ModelConfig;
-  return { backbone, width, fpn, classes, patch, global, modes };
+  const { backbone, width, fpn, classes, patch, global, sharing, modes } = value as ModelConfig;
+  return { backbone, width, fpn, classes, patch, global, ...(sharing && { sharing }), modes };
 }
 
 /** A line for each wrong field of a configuration. */
@@ -225,6 +230,12 @@ export function configProblems(value: unknown): string[] {
     isInteger(side, least, maxSide) && Number(side) % 4 === 0;
   expect(isSide(patch, minPatch), 'patch', patch, `a multiple of 4 from ${minPatch} to ${maxSide}`);
   expect(isSide(global, 4), 'global', global, `a multiple of 4 from 4 to ${maxSide}`);
+  expect(
+    config.sharing === undefined || allSharing.includes(config.sharing as Sharing),
+    'sharing',
+    config.sharing,
+    `one of ${allSharing.join(', ')}`,
+  );
 
   if (Array.isArray(classes) && classes.length >= 2 && classes.length <= 255) {
     classes.forEach((item: unknown, i) => {

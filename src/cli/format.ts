@@ -34,6 +34,11 @@ export function formatRate(perSecond: number): string {
   return `${perSecond >= 100 ? Math.round(perSecond) : Number(perSecond.toPrecision(3))}/s`;
 }
 
+/** `12.3 %` of a share. */
+export function formatPercent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** `1 image`, `3 images`. */
 export function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : noun.endsWith('ch') ? 'es' : 's'}`;

@@ -5,7 +5,7 @@ import { allModes } from '../checkpoint/model-file';
 import { datasetFormats, datasetNames } from '../datasets/classes';
 import { splitNames } from '../datasets/dataset';
 import { allPrecisions } from '../inference/networks';
-import { allOutputs } from '../inference/predict';
+import { allOutputs, segmentModes } from '../inference/predict';
 import { dataCommand } from './data';
 import { exitCodeOf, formatError } from './format';
 import {
@@ -15,6 +15,7 @@ import {
   parseClasses,
   parseCount,
   parseNames,
+  parseShare,
   parseStretch,
 } from './parse';
 
@@ -89,7 +90,12 @@ const segment = program
     new Option(
       '--mode <mode>',
       'what is computed (default: the last of these that the model has weights for)',
-    ).choices(allModes),
+    ).choices(segmentModes),
+  )
+  .option(
+    '--margin <share>',
+    'mode coarse-to-fine: widen the box of the foreground by this share of its longer side (default: 0.1)',
+    parseShare,
   )
   .addOption(
     new Option(

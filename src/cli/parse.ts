@@ -34,6 +34,15 @@ export function parseCount(text: string): number {
   return value;
 }
 
+/** A share from 0 to 1. */
+export function parseShare(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1)) {
+    throw new InvalidArgumentError('Expected a share from 0 to 1, such as 0.1.');
+  }
+  return value;
+}
+
 /** `4,3,2`: three band numbers. */
 export function parseBands(text: string): [number, number, number] {
   const bands = text.split(',').map(Number);

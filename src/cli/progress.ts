@@ -52,55 +52,66 @@ export class Pace {
 }
 
 export function createProgress(stream: NodeJS.WriteStream, images: number): ProgressView {
-  return stream.isTTY ? new BarView(stream, images) : new LineView(stream, images);
+  return new View(createDisplay(stream), images);
 }
 
-abstract class View implements ProgressView {
+/** Where progress is shown. */
+export interface Display {
+  shorten(name: string): string;
+  show(title: string, text: string, done: number, total: number): void;
+  /** Takes the bar away, so that lines can be printed. */
+  clear(): void;
+}
+
+export function createDisplay(stream: NodeJS.WriteStream): Display {
+  return stream.isTTY ? new BarDisplay(stream) : new LineDisplay(stream);
+}
+
+class View implements ProgressView {
+  readonly #display: Display;
   readonly #images: number;
   readonly #running: ImageProgress[] = [];
 
-  constructor(images: number) {
+  constructor(display: Display, images: number) {
+    this.#display = display;
     this.#images = images;
   }
 
   begin(index: number, name: string): ImageProgress {
-    const title = `[${index}/${this.#images}] ${this.shorten(name)}`;
+    const title = `[${index}/${this.#images}] ${this.#display.shorten(name)}`;
     const pace = new Pace();
     const image: ImageProgress = {
       update: (progress) => {
         const text = pace.describe(progress);
-        if (this.#running[0] === image) this.show(title, text, progress);
+        if (this.#running[0] === image) this.#display.show(title, text, progress.done, progress.total);
       },
       end: () => {
         this.#running.splice(this.#running.indexOf(image), 1);
       },
     };
     this.#running.push(image);
+    image.update({ stage: 'read', done: 0, total: 1 });
     return image;
   }
 
-  abstract clear(): void;
-  protected abstract shorten(name: string): string;
-  protected abstract show(title: string, text: string, progress: Progress): void;
+  clear(): void {
+    this.#display.clear();
+  }
 }
 
-class LineView extends View {
+class LineDisplay implements Display {
   #printed = Number.NEGATIVE_INFINITY;
 
-  constructor(
-    private readonly stream: NodeJS.WritableStream,
-    images: number,
-  ) {
-    super(images);
-  }
+  constructor(private readonly stream: NodeJS.WritableStream) {}
 
-  protected shorten(name: string): string {
+  shorten(name: string): string {
     return name;
   }
 
-  protected show(title: string, text: string): void {
+  show(title: string, text: string, done: number): void {
     const now = performance.now();
-    if (now - this.#printed < lineMilliseconds) return;
+    // That something begins is no news on a line.
+    if (done === 0 || now - this.#printed < lineMilliseconds) return;
     this.#printed = now;
     this.stream.write(`${title}: ${text}\n`);
   }
@@ -108,11 +119,10 @@ class LineView extends View {
   clear(): void {}
 }
 
-class BarView extends View {
+class BarDisplay implements Display {
   readonly #bar: SingleBar;
 
-  constructor(stream: NodeJS.WritableStream, images: number) {
-    super(images);
+  constructor(stream: NodeJS.WritableStream) {
     this.#bar = new SingleBar({
       stream,
       clearOnComplete: true,
@@ -126,17 +136,11 @@ class BarView extends View {
     });
   }
 
-  override begin(index: number, name: string): ImageProgress {
-    const image = super.begin(index, name);
-    image.update({ stage: 'read', done: 0, total: 1 });
-    return image;
-  }
-
-  protected shorten(name: string): string {
+  shorten(name: string): string {
     return name.length > nameLength ? `…${name.slice(1 - nameLength)}` : name;
   }
 
-  protected show(title: string, text: string, { done, total }: Progress): void {
+  show(title: string, text: string, done: number, total: number): void {
     if (!this.#bar.isActive) this.#bar.start(total, done, { title, text });
     this.#bar.setTotal(total);
     this.#bar.update(done, { title, text });

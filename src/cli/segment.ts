@@ -3,6 +3,7 @@ import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import type { GlnetError, GlnetErrorCode } from '../errors';
+import type { Refinement } from '../inference/coarse-to-fine';
 import type { DeviceName } from '../inference/devices';
 import { GLNet, type SegmentOptions, type SegmentReport } from '../inference/glnet';
 import type { Precision } from '../inference/networks';
@@ -14,6 +15,7 @@ import {
   errorInfo,
   formatBytes,
   formatError,
+  formatPercent,
   formatRate,
   formatSeconds,
   formatTable,
@@ -25,7 +27,10 @@ import { createProgress, type ImageProgress } from './progress';
 
 /** As the command line gives them; see main.ts for what they mean. */
 export interface SegmentArguments
-  extends Pick<SegmentOptions, 'mode' | 'output' | 'patch' | 'globalSize' | 'batch' | 'flipRotate'> {
+  extends Pick<
+    SegmentOptions,
+    'mode' | 'margin' | 'output' | 'patch' | 'globalSize' | 'batch' | 'flipRotate'
+  > {
   weights: string;
   out: string;
   recursive?: boolean;
@@ -56,6 +61,7 @@ type ImageReport = {
   seconds?: SegmentReport['seconds'];
   totalSeconds?: number;
   patches?: number;
+  refinement?: Refinement;
   patchesPerSecond?: number;
   batch?: number;
   devices?: string[];
@@ -169,7 +175,7 @@ async function segmentImage(
   progress: ImageProgress,
   signal: AbortSignal,
 ): Promise<ImageReport> {
-  const { bands, stretch, maxPixels, patch, globalSize, batch, devices, flipRotate } = options;
+  const { bands, stretch, maxPixels, margin, patch, globalSize, batch, devices, flipRotate } = options;
   const mode = options.mode ?? model.config.modes.at(-1)!;
   const output = options.output ?? outputsOf(mode)[0]!;
   const opening = performance.now();
@@ -183,6 +189,7 @@ async function segmentImage(
       {
         mode,
         outputs: [output],
+        ...(margin !== undefined && { margin }),
         ...(patch !== undefined && { patch }),
         ...(globalSize !== undefined && { globalSize }),
         ...(batch !== undefined && { batch }),
@@ -199,7 +206,7 @@ async function segmentImage(
     const flushing = performance.now();
     await Promise.all(sinks!.map((sink) => sink.end()));
     const flushSeconds = (performance.now() - flushing) / 1000;
-    const { seconds, totalSeconds, patches, patchesPerSecond, poolPeakBytes } = report;
+    const { seconds, totalSeconds, patches, refinement, patchesPerSecond, poolPeakBytes } = report;
     return {
       path: job.path,
       width: raster.width,
@@ -208,6 +215,7 @@ async function segmentImage(
       seconds: { ...seconds, read: seconds.read + openSeconds, write: seconds.write + flushSeconds },
       totalSeconds: totalSeconds + openSeconds + flushSeconds,
       patches,
+      ...(refinement && { refinement }),
       patchesPerSecond,
       batch: report.batch,
       devices: report.devices,
@@ -330,9 +338,17 @@ function sum(images: readonly ImageReport[], totalSeconds: number, lanes: number
   };
 }
 
-function imageLine({ path, output, width, height, totalSeconds, patches }: ImageReport): string {
+function imageLine(report: ImageReport): string {
+  const { path, output, width, height, totalSeconds, patches, refinement } = report;
   const work = patches! > 0 ? `${plural(patches!, 'patch')}, ` : '';
-  return `${path} -> ${output}  ${width}x${height}, ${work}${formatSeconds(totalSeconds!)}`;
+  const refined = refinement ? `${refinementText(refinement)}, ` : '';
+  return `${path} -> ${output}  ${width}x${height}, ${work}${refined}${formatSeconds(totalSeconds!)}`;
+}
+
+function refinementText({ box, share, patches, allPatches }: Refinement): string {
+  if (!box) return 'no foreground found, nothing refined';
+  const saved = 1 - patches / allPatches;
+  return `${formatPercent(share)} of the pixels refined, ${formatPercent(saved)} of the patches saved`;
 }
 
 function reportText(totals: Totals): string {

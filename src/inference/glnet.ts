@@ -9,9 +9,18 @@ import {
 import { checkAborted, GlnetError } from '../errors';
 import { openRaster, type Raster, type RasterOptions, type RasterSource } from '../raster/raster';
 import { Device, type Memory } from '../tensor/device';
+import { defaultCoarseToFine, type Refinement } from './coarse-to-fine';
 import { chooseDevices, type DeviceName } from './devices';
 import { allPrecisions, NetworkStore, type Precision } from './networks';
-import { type Band, type Output, outputsOf, type Progress, predict, type TimedStage } from './predict';
+import {
+  type Band,
+  type Output,
+  outputsOf,
+  type Progress,
+  predict,
+  type SegmentMode,
+  type TimedStage,
+} from './predict';
 
 export interface LoadOptions {
   /**
@@ -29,7 +38,9 @@ export interface LoadOptions {
 
 export interface SegmentOptions {
   /** Default: the model's last, `bidirectional` before `global-to-local` before `global`. */
-  mode?: Mode;
+  mode?: SegmentMode;
+  /** Of mode `coarse-to-fine`: how much the foreground's box is widened on each side, as a share of its longer side; default 0.1. */
+  margin?: number;
   /** Default `ensemble`, or `global` in mode `global`. */
   output?: Output;
   /** Side of the patches in pixels, a multiple of 4; default the model's. */
@@ -64,6 +75,8 @@ export interface SegmentReport {
   patchesPerSecond: number;
   /** Patches at a time. */
   batch: number;
+  /** Of mode `coarse-to-fine`: what was computed at full resolution. */
+  refinement?: Refinement;
   /** Names of the devices that computed, such as `cuda:0`. */
   devices: string[];
   /** The most bytes that tensors took at once on a device, weights included; of all calls, where they overlap. */
@@ -249,7 +262,11 @@ export class GLNet {
     const start = performance.now();
     const mode = this.#mode(options);
     const { patch = this.config.patch, globalSize = this.config.global, batch = 2 } = options;
+    const { margin = defaultCoarseToFine.margin } = options;
     checkSide('patch', patch, 52);
+    if (!(margin >= 0 && margin <= 1)) {
+      throw new GlnetError('ERR_INVALID_ARGUMENT', `margin is ${margin}; expected a share from 0 to 1`);
+    }
     checkSide('globalSize', globalSize, 32);
     if (!Number.isInteger(batch) || batch < 1) {
       throw new GlnetError('ERR_INVALID_ARGUMENT', `batch is ${batch}; expected a whole number from 1`);
@@ -276,6 +293,7 @@ export class GLNet {
         globalSize,
         batch,
         flipRotate: options.flipRotate ?? false,
+        coarseToFine: options.mode === 'coarse-to-fine' ? { margin } : undefined,
         signal: options.signal,
         onProgress: options.onProgress,
         onBand,
@@ -332,9 +350,16 @@ export class GLNet {
     return this.dispose();
   }
 
-  #mode({ mode }: { mode?: Mode }): Mode {
+  #mode({ mode }: { mode?: SegmentMode }): Mode {
     const { modes } = this.config;
     if (mode === undefined) return modes.at(-1)!;
+    if (mode === 'coarse-to-fine') {
+      if (modes.length > 1) return modes.at(-1)!;
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        'mode is coarse-to-fine; this model has no local branch: it has the weights for global only',
+      );
+    }
     if (!modes.includes(mode)) {
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',

@@ -62,16 +62,20 @@ export class NetworkStore {
   }
 
   async #build(mode: Mode): Promise<Networks> {
-    const { backbone } = this.config;
+    const { backbone, sharing } = this.config;
     const own = await this.#load(mode);
     const common = { device: this.device, precision: this.#precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
-    const networks = { ...common, local: new Branch(own, backbone, 'local'), ensemble: new Ensemble(own) };
+    const networks = {
+      ...common,
+      local: new Branch(own, backbone, 'local', sharing),
+      ensemble: new Ensemble(own),
+    };
     if (mode === 'global-to-local') return { ...networks, global: new Branch(own, backbone, 'global') };
     return {
       ...networks,
       global: new Branch(await this.#load('global'), backbone, 'global'),
-      globalExt: new Branch(own, backbone, 'global-ext'),
+      globalExt: new Branch(own, backbone, 'global-ext', sharing),
     };
   }
 

@@ -2,24 +2,33 @@
  * Prediction of a whole image: the global image, the global branch, the patches, and the
  * stitching of their logits, with no more than a window of the image and a few patches on the device at a time.
  */
-import type { Mode } from '../checkpoint/model-file';
+import { allModes, type Mode } from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
 import { type BranchMaps, type PyramidOutput, type Stage, stages } from '../models/fpn';
 import { type Ensemble, Merger, shareMerged, shareWithPatches } from '../models/glnet';
 import type { Raster, Window } from '../raster/raster';
+import { argmax } from '../tensor/argmax';
 import { cast } from '../tensor/cast';
 import { decodePatches } from '../tensor/decode-patches';
 import type { Device } from '../tensor/device';
 import { type StitchSource, stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
 import { triangleResize } from '../tensor/triangle-resize';
-import { type PatchGrid, patchGrid, patchRect } from '../tiling';
+import { boxGrid, type PatchGrid, patchGrid, patchRect } from '../tiling';
+import { type CoarseToFine, foregroundBox, type Refinement, refinedBox } from './coarse-to-fine';
 import type { Networks } from './networks';
-import { allTurns, swapsSides, turnedWindow } from './turns';
+import { allTurns, swapsSides, turnedWindow, windowInTurned } from './turns';
 
 /** Whose logits become the labels: both branches' aggregation, or one branch's alone. */
 export type Output = 'ensemble' | 'local' | 'global';
 export const allOutputs: readonly Output[] = ['ensemble', 'local', 'global'];
+
+/**
+ * What is computed: a {@link Mode}, or the model's last one coarse to fine: patches only where the global branch sees
+ * foreground, which is every class but the first.
+ */
+export type SegmentMode = Mode | 'coarse-to-fine';
+export const segmentModes: readonly SegmentMode[] = [...allModes, 'coarse-to-fine'];
 
 /** What takes the time. `read` includes decoding; `global` the making of the global image. */
 export const timedStages = ['load', 'read', 'global', 'patches', 'stitch', 'write'] as const;
@@ -54,6 +63,8 @@ export interface PredictOptions {
   batch: number;
   /** Average the scores of the eight flips and quarter turns. */
   flipRotate: boolean;
+  /** Lay patches only where the global branch sees foreground. */
+  coarseToFine?: CoarseToFine | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   /** Sees the logits that will be stitched; must not keep them. */
@@ -68,6 +79,8 @@ export interface PredictReport {
   patches: number;
   /** Patches at a time in the end. */
   batch: number;
+  /** Of coarse-to-fine segmentation. */
+  refinement?: Refinement;
 }
 
 /** The cause of an error that a smaller batch does not mend. */
@@ -82,7 +95,7 @@ const bandBytes = 8 << 20;
 const stitchRows = 256;
 
 /** The outputs that a mode can give. */
-export function outputsOf(mode: Mode): readonly Output[] {
+export function outputsOf(mode: SegmentMode): readonly Output[] {
   return mode === 'global' ? ['global'] : allOutputs;
 }
 
@@ -128,6 +141,8 @@ class Prediction {
   /** What must go when this ends, however it ends. */
   readonly #held = new Set<Tensor>();
   readonly #sources = new Map<Output, StitchSource[]>();
+  /** The global branch's logits, for what lies outside the refined box. */
+  readonly #coarse: StitchSource[] = [];
   /** The last batch of each device. */
   readonly #inFlight = new Map<Device, Promise<void>>();
   #patchesToDo = 0;
@@ -152,18 +167,9 @@ class Prediction {
   }
 
   async run(): Promise<PredictReport> {
-    const raster = this.#raster;
-    const { flipRotate, patch } = this.#options;
-    const turns = flipRotate ? allTurns : [0];
-    const grids = turns.map((turn) =>
-      swapsSides(turn)
-        ? patchGrid(raster.height, raster.width, patch)
-        : patchGrid(raster.width, raster.height, patch),
-    );
-    if (this.#wantsPatches) this.#patchesToDo = grids.reduce((sum, grid) => sum + grid.count, 0);
-
+    const turns = this.#options.flipRotate ? allTurns : [0];
     const globalImage = await this.#readGlobalImage();
-    for (const [i, turn] of turns.entries()) await this.#predictTurn(globalImage, turn, grids[i]!);
+    for (const turn of turns) await this.#predictTurn(globalImage, turn, turns);
     this.#drop(globalImage);
     await this.#stitch();
     return this.#report;
@@ -229,9 +235,35 @@ class Prediction {
     return image!;
   }
 
-  async #predictTurn(globalImage: Tensor, turn: number, grid: PatchGrid): Promise<void> {
+  /** The patches of a turned image; undefined if there is nothing to refine. */
+  #gridOf(turn: number): PatchGrid | undefined {
+    const { width, height } = this.#raster;
+    const { patch, coarseToFine } = this.#options;
+    const [w, h] = swapsSides(turn) ? [height, width] : [width, height];
+    if (!coarseToFine) return patchGrid(w, h, patch);
+    const box = this.#report.refinement?.box;
+    return box && boxGrid(w, h, patch, windowInTurned(turn, width, height, box));
+  }
+
+  /** Finds what there is to refine, by the global branch's labels of the unturned image. */
+  async #findForeground(logits: Tensor): Promise<void> {
+    const { width, height } = this.#raster;
+    const { patch, coarseToFine } = this.#options;
+    const [, rows, columns] = logits.shape as [number, number, number];
+    using labels = argmax(logits);
+    const found = foregroundBox((await labels.data()) as Uint8Array, columns, rows);
+    const box = found && refinedBox(found, [columns, rows], [width, height], coarseToFine!);
+    this.#report.refinement = {
+      box,
+      share: box ? (box.width * box.height) / (width * height) : 0,
+      patches: box ? boxGrid(width, height, patch, box).count : 0,
+      allPatches: patchGrid(width, height, patch).count,
+    };
+  }
+
+  async #predictTurn(globalImage: Tensor, turn: number, turns: readonly number[]): Promise<void> {
     const { mode, globalSize } = this.#options;
-    const { device, precision, global, globalExt, ensemble } = this.#main;
+    const { device, precision, global } = this.#main;
     checkAborted(this.#options.signal);
     const image = decodePatches({
       x: globalImage,
@@ -245,10 +277,31 @@ class Prediction {
     this.#hold(image);
     const first = this.#holdOutput(global.forward(image));
     if (mode !== 'bidirectional' && this.#sources.has('global'))
-      this.#keepGlobal(global.classify(first.ps3), turn);
+      this.#keepGlobal('global', global.classify(first.ps3), turn);
+    if (this.#options.coarseToFine) {
+      const coarse = this.#hold(global.classify(first.ps3));
+      if (turn === 0) await this.#findForeground(coarse);
+      this.#keepGlobal('coarse', coarse, turn);
+    }
     await device.synchronize();
     this.#charge('global');
+    const grid = this.#gridOf(turn);
+    if (turn === 0 && this.#wantsPatches) {
+      this.#patchesToDo = turns.reduce((sum, each) => sum + (this.#gridOf(each)?.count ?? 0), 0);
+    }
+    if (grid) {
+      await this.#predictPatches(image, first, turn, grid);
+    } else if (mode === 'bidirectional' && this.#sources.has('global')) {
+      this.#keepGlobal('global', global.classify(first.ps3), turn);
+    }
+    this.#dropOutput(first);
+    this.#drop(image);
+  }
 
+  /** @param first the global branch's output; dropped early where it is needed no more */
+  async #predictPatches(image: Tensor, first: PyramidOutput, turn: number, grid: PatchGrid): Promise<void> {
+    const { mode } = this.#options;
+    const { device, globalExt, ensemble } = this.#main;
     const wantsEnsemble = this.#sources.has('ensemble');
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
@@ -276,7 +329,7 @@ class Prediction {
       if (merged) {
         this.#dropOutput(first);
         const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merged)));
-        if (this.#sources.has('global')) this.#keepGlobal(globalExt!.classify(second.ps3), turn);
+        if (this.#sources.has('global')) this.#keepGlobal('global', globalExt!.classify(second.ps3), turn);
         await this.#aggregate(ensemble!, halves, second.ps3, turn, grid);
         this.#dropOutput(second);
         this.#drop(...Object.values(merged).flat());
@@ -284,8 +337,6 @@ class Prediction {
       await device.synchronize();
       this.#charge('global');
     }
-    this.#dropOutput(first);
-    this.#drop(image);
   }
 
   /** Brings the global branch's maps to every device. */
@@ -418,7 +469,13 @@ class Prediction {
     const [turnedWidth, turnedHeight] = swapsSides(turn) ? [height, width] : [width, height];
     const columns = grid.columns.length;
     const top = grid.rows[row]!;
-    const rectangle = { left: 0, top, width: turnedWidth, height: Math.min(grid.patch, turnedHeight - top) };
+    const left = grid.columns[0]!;
+    const rectangle = {
+      left,
+      top,
+      width: Math.min(grid.columns.at(-1)! + grid.patch, turnedWidth) - left,
+      height: Math.min(grid.patch, turnedHeight - top),
+    };
     const window = await this.#read(turnedWindow(turn, width, height, rectangle), device);
     for (let column = 0; column < columns; ) {
       checkAborted(this.#options.signal);
@@ -433,7 +490,7 @@ class Prediction {
           const x = decodePatches({
             x: window,
             tops: patches.map(() => 0),
-            lefts: patches.map((patch) => patchRect(grid, patch).left),
+            lefts: patches.map((patch) => patchRect(grid, patch).left - left),
             height: grid.patch,
             width: grid.patch,
             turn,
@@ -492,34 +549,32 @@ class Prediction {
   }
 
   /** Keeps the global branch's own logits, as one patch that covers the image. */
-  #keepGlobal(logits: Tensor, turn: number): void {
+  #keepGlobal(output: 'global' | 'coarse', logits: Tensor, turn: number): void {
     const { width, height } = this.#raster;
     const [w, h] = swapsSides(turn) ? [height, width] : [width, height];
-    this.#keepSource('global', { logits, tops: [0], lefts: [0], height: h, width: w, turn });
+    this.#keepSource(output, { logits, tops: [0], lefts: [0], height: h, width: w, turn });
   }
 
-  #keepSource(output: Output, source: StitchSource): void {
+  #keepSource(output: Output | 'coarse', source: StitchSource): void {
     this.#hold(source.logits);
-    this.#sources.get(output)!.push(source);
-    this.#options.onLogits?.(output, source);
+    if (output === 'coarse') {
+      this.#coarse.push(source);
+    } else {
+      this.#sources.get(output)!.push(source);
+      this.#options.onLogits?.(output, source);
+    }
   }
 
   async #stitch(): Promise<void> {
-    const { width, height } = this.#raster;
+    const { height } = this.#raster;
     for (const [output, sources] of this.#sources) {
       for (let row = 0; row < height; row += stitchRows) {
         checkAborted(this.#options.signal);
         const rows = Math.min(stitchRows, height - row);
-        const band = this.#main.device.scope(() =>
-          stitch({ sources, imageHeight: height, imageWidth: width, row, rows }),
-        );
-        this.#hold(band.labels);
-        this.#hold(band.confidence);
-        const [labels, confidence] = (await Promise.all([band.labels.data(), band.confidence.data()])) as [
-          Uint8Array,
-          Uint8Array,
-        ];
-        this.#drop(band.labels, band.confidence);
+        const { labels, confidence } =
+          this.#options.coarseToFine && output !== 'global'
+            ? await this.#stitchRefined(sources, row, rows)
+            : await this.#stitchBand(sources, row, rows);
         this.#charge('stitch');
         await this.#options.onBand(output, { row, rows, labels, confidence });
         this.#charge('write');
@@ -527,6 +582,49 @@ class Prediction {
       }
       this.#drop(...sources.map(({ logits }) => logits));
     }
+    this.#drop(...this.#coarse.map(({ logits }) => logits));
+  }
+
+  async #stitchBand(
+    sources: readonly StitchSource[],
+    row: number,
+    rows: number,
+  ): Promise<{ labels: Uint8Array; confidence: Uint8Array }> {
+    const { width, height } = this.#raster;
+    const band = this.#main.device.scope(() =>
+      stitch({ sources, imageHeight: height, imageWidth: width, row, rows }),
+    );
+    this.#hold(band.labels);
+    this.#hold(band.confidence);
+    const [labels, confidence] = (await Promise.all([band.labels.data(), band.confidence.data()])) as [
+      Uint8Array,
+      Uint8Array,
+    ];
+    this.#drop(band.labels, band.confidence);
+    return { labels, confidence };
+  }
+
+  /** The patches' labels inside the refined box; outside background, as sure as the global branch is of it. */
+  async #stitchRefined(
+    sources: readonly StitchSource[],
+    row: number,
+    rows: number,
+  ): Promise<{ labels: Uint8Array; confidence: Uint8Array }> {
+    const band = await this.#stitchBand(this.#coarse, row, rows);
+    band.labels.fill(0);
+    const box = this.#report.refinement?.box;
+    const from = Math.max(box?.top ?? 0, row);
+    const to = box ? Math.min(box.top + box.height, row + rows) : from;
+    if (!box || from >= to) return band;
+    const { width } = this.#raster;
+    const fine = await this.#stitchBand(sources, from, to - from);
+    for (let y = from; y < to; y++) {
+      const source = (y - from) * width + box.left;
+      const target = (y - row) * width + box.left;
+      band.labels.set(fine.labels.subarray(source, source + box.width), target);
+      band.confidence.set(fine.confidence.subarray(source, source + box.width), target);
+    }
+    return band;
   }
 
   #holdMerger(grid: PatchGrid, { maps: like }: PyramidOutput): Merger {

@@ -30,3 +30,21 @@ export function turnedWindow(turn: number, width: number, height: number, window
     height: lastRow - firstRow,
   };
 }
+
+/** The rectangle of a turned `width` x `height` image that is `window` of the image itself. */
+export function windowInTurned(turn: number, width: number, height: number, window: Window): Window {
+  const { top, height: rows, width: columns } = window;
+  const left = turn & 4 ? width - (window.left + columns) : window.left;
+  const right = width - (left + columns);
+  const bottom = height - (top + rows);
+  switch (turn & 3) {
+    case 1:
+      return { top: right, left: top, width: rows, height: columns };
+    case 2:
+      return { top: bottom, left: right, width: columns, height: rows };
+    case 3:
+      return { top: left, left: bottom, width: rows, height: columns };
+    default:
+      return { top, left, width: columns, height: rows };
+  }
+}

@@ -43,13 +43,16 @@ export class Pyramid {
   readonly #smooth2: Levels<AggregateConv>;
   readonly #smooth: AggregateConv | undefined;
   readonly #classify: AggregateConv;
+  readonly #shared: readonly Stage[];
 
   /**
    * @param parameters of `fpn_global` or `fpn_local`
-   * @param suffix of the stages' names, `_ext` in the global branch that takes local maps in
+   * @param options.suffix of the stages' names, `_ext` in the global branch that takes local maps in
+   * @param options.shared stages that take the other branch's maps in; of a branch alone undefined
    */
-  constructor(parameters: Parameters, options: { suffix?: '_ext'; shares: boolean }) {
-    const { suffix = '', shares } = options;
+  constructor(parameters: Parameters, options: { suffix?: '_ext'; shared?: readonly Stage[] }) {
+    const { suffix = '', shared } = options;
+    this.#shared = shared ?? [];
     const layers = (names: string[]) =>
       names.map(
         (name) => new AggregateConv(parameters.at(name + suffix)),
@@ -57,7 +60,7 @@ export class Pyramid {
     this.#laterals = layers(['toplayer', 'latlayer1', 'latlayer2', 'latlayer3']);
     this.#smooth1 = layers(['smooth1_1', 'smooth2_1', 'smooth3_1', 'smooth4_1']);
     this.#smooth2 = layers(['smooth1_2', 'smooth2_2', 'smooth3_2', 'smooth4_2']);
-    this.#smooth = shares ? new AggregateConv(parameters.at('smooth')) : undefined;
+    this.#smooth = shared ? new AggregateConv(parameters.at('smooth')) : undefined;
     this.#classify = new AggregateConv(parameters.at('classify'));
   }
 
@@ -65,7 +68,7 @@ export class Pyramid {
   forward(c: Levels<Tensor>, share?: Share): PyramidOutput {
     return c[0].device.scope(() => {
       const sources = (x: Tensor, stage: Stage, level: number): GridSource[] =>
-        share ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
+        share && this.#shared.includes(stage) ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
 
       const ps0: Tensor[] = [];
       for (const [level, x] of c.entries()) {

@@ -5,8 +5,8 @@ import type { GridSource } from '../tensor/crop-resize';
 import { mergePatches } from '../tensor/merge-patches';
 import type { Tensor } from '../tensor/tensor';
 import { cropOf, type PatchGrid } from '../tiling';
-import { type BranchMaps, Pyramid, type PyramidOutput, type Share, stages } from './fpn';
-import type { Backbone } from './parameters';
+import { type BranchMaps, Pyramid, type PyramidOutput, type Share, type Stage, stages } from './fpn';
+import type { Backbone, Sharing } from './parameters';
 import { type Levels, ResNet } from './resnet';
 
 /** A map of the whole image, seen by some patches of a grid: a crop for each. */
@@ -21,6 +21,12 @@ export function cropsOf(map: Tensor, grid: PatchGrid, patches: readonly number[]
   };
 }
 
+const sharedStages: Readonly<Record<Sharing, readonly Stage[]>> = {
+  deep: stages,
+  shallow: ['ps2'],
+  none: [],
+};
+
 /** A backbone and a pyramid. */
 export class Branch {
   readonly #resnet: ResNet;
@@ -34,12 +40,13 @@ export class Branch {
     tensors: ReadonlyMap<string, Tensor>,
     backbone: Backbone,
     kind: 'global' | 'global-ext' | 'local',
+    sharing: Sharing = 'deep',
   ) {
     const parameters = new Parameters(tensors);
     const side = kind === 'local' ? 'local' : 'global';
     this.#resnet = new ResNet(parameters.at(`resnet_${side}`), backbone);
     this.#pyramid = new Pyramid(parameters.at(`fpn_${side}`), {
-      shares: kind !== 'global',
+      ...(kind !== 'global' && { shared: sharedStages[sharing] }),
       ...(kind === 'global-ext' && { suffix: '_ext' }),
     });
   }

@@ -9,6 +9,13 @@ export type Backbone = 'resnet18' | 'resnet34' | 'resnet50' | 'resnet101';
 
 export type Branch = 'global' | 'local';
 
+/**
+ * At which stages a branch takes the other's maps in: at all (GLNet), at the last one before the aggregation, or at
+ * none. The last two are for ablation (paper, table 2).
+ */
+export type Sharing = 'deep' | 'shallow' | 'none';
+export const allSharing: readonly Sharing[] = ['deep', 'shallow', 'none'];
+
 /** Shapes by parameter name. Convolutions are (out, in, height, width). */
 export type ParameterShapes = Map<string, readonly number[]>;
 

@@ -24,6 +24,11 @@ class Block {
   }
 
   forward(x: Tensor): Tensor {
+    const { tape } = x.device;
+    return tape ? tape.checkpoint([x], (input) => this.#forward(input)) : this.#forward(x);
+  }
+
+  #forward(x: Tensor): Tensor {
     return x.device.scope(() => {
       const last = this.#convolutions.length - 1;
       let y = x;

@@ -11,6 +11,7 @@ export class ConvBatchNorm {
   readonly #weight: Tensor;
   readonly #statistics: BatchNormStatistics;
   readonly #stride: number;
+  readonly #name: string;
 
   /** Padding is "same" for stride 1: half the kernel, rounded down. */
   constructor(parameters: Parameters, conv: string, norm: string, stride = 1) {
@@ -23,12 +24,13 @@ export class ConvBatchNorm {
       variance: at.get('running_var'),
     };
     this.#stride = stride;
+    this.#name = parameters.at(conv).name;
   }
 
   /** `relu(norm(conv(x)) + residual)`. */
   forward(x: Tensor, options: { residual?: Tensor; relu?: boolean } = {}): Tensor {
     using y = conv2d(x, this.#weight, { stride: this.#stride, padding: this.#weight.dim(2) >> 1 });
-    return batchNorm(y, this.#statistics, options);
+    return probed(this.#name, batchNorm(y, this.#statistics, options));
   }
 }
 
@@ -36,14 +38,16 @@ export class ConvBatchNorm {
 export class AggregateConv {
   readonly #weight: Tensor;
   readonly #bias: Tensor;
+  readonly #name: string;
 
   constructor(parameters: Parameters) {
+    this.#name = parameters.name;
     this.#weight = parameters.get('weight');
     this.#bias = parameters.get('bias');
   }
 
   forward(sources: readonly GridSource[], options: { addend?: Tensor } = {}): Tensor {
-    return aggregateConv(sources, this.#weight, { bias: this.#bias, ...options });
+    return probed(this.#name, aggregateConv(sources, this.#weight, { bias: this.#bias, ...options }));
   }
 
   /**
@@ -51,6 +55,12 @@ export class AggregateConv {
    * to the part that has no addend, so that parts add up to the whole.
    */
   partial(sources: readonly GridSource[], first: number, addend?: Tensor): Tensor {
-    return aggregateConv(sources, this.#weight, { first, ...(addend ? { addend } : { bias: this.#bias }) });
+    const rest = addend ? { addend } : { bias: this.#bias };
+    return probed(this.#name, aggregateConv(sources, this.#weight, { first, ...rest }));
   }
+}
+
+function probed(layer: string, output: Tensor): Tensor {
+  output.device.probe?.(layer, output);
+  return output;
 }

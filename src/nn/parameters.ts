@@ -16,6 +16,11 @@ export class Parameters {
     return new Parameters(this.#tensors, `${this.#prefix}${name}.`);
   }
 
+  /** The name of this place, such as `fpn_local.smooth`. */
+  get name(): string {
+    return this.#prefix.slice(0, -1);
+  }
+
   has(name: string): boolean {
     return this.#tensors.has(this.#prefix + name);
   }

@@ -1,4 +1,7 @@
-import type { GridSource } from './crop-resize';
+import { differentiate } from './autograd';
+import { channelSum } from './channel-sum';
+import { type GridSource, geometryOf } from './crop-resize';
+import { reluBackward } from './relu';
 import type { Tensor } from './tensor';
 
 export interface AggregateConvOptions {
@@ -23,5 +26,41 @@ export function aggregateConv(
   weight: Tensor,
   options: AggregateConvOptions = {},
 ): Tensor {
-  return weight.device.run1('aggregate_conv', { sources, weight, ...options });
+  const y = weight.device.run1('aggregate_conv', { sources, weight, ...options });
+  const { bias, addend, first = 0, relu } = options;
+  differentiate(y, [weight, bias, addend, ...sources.map((source) => source.x)], ({ keep, wanted }) => {
+    const saved = sources.map((source) => ({ ...source, x: wanted[0] ? keep(source.x) : source.x }));
+    const geometries = sources.map(geometryOf);
+    const kernel = wanted.some((one, i) => i >= 3 && one) ? keep(weight) : undefined;
+    const output = relu ? keep(y) : undefined;
+    return (gradient, [dweight, dbias, daddend, ...dsources]) => {
+      const dy = output ? reluBackward(gradient, output) : gradient;
+      const { device } = dy;
+      let at = first;
+      for (const [i, source] of geometries.entries()) {
+        dsources[i]?.replace((sum) =>
+          device.run1('aggregate_conv_backward_data', {
+            dy,
+            weight: kernel!,
+            source,
+            first: at,
+            ...(sum && { addend: sum }),
+          }),
+        );
+        if (dweight) {
+          device.run('aggregate_conv_backward_weights', {
+            dy,
+            source: saved[i]!,
+            first: at,
+            dweight: dweight.sum(),
+          });
+        }
+        at += source.channels!;
+      }
+      if (dbias) channelSum(dy, dbias.sum());
+      if (daddend) daddend.add(dy);
+      else if (dy !== gradient) dy.dispose();
+    };
+  });
+  return y;
 }

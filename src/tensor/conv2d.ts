@@ -1,3 +1,6 @@
+import { differentiate } from './autograd';
+import { channelSum } from './channel-sum';
+import { reluBackward } from './relu';
 import type { Tensor } from './tensor';
 
 export interface Conv2dOptions {
@@ -19,5 +22,41 @@ export interface Conv2dOptions {
  * @returns [N, (H + 2·padding − kh) / stride + 1, …, K]
  */
 export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): Tensor {
-  return x.device.run1('conv2d', { x, weight, ...options });
+  const y = x.device.run1('conv2d', { x, weight, ...options });
+  const { bias, residual, stride = 1, padding = 0, relu } = options;
+  differentiate(y, [x, weight, bias, residual], ({ keep, wanted }) => {
+    const saved = {
+      x: wanted[1] ? keep(x) : undefined,
+      weight: wanted[0] ? keep(weight) : undefined,
+      y: relu ? keep(y) : undefined,
+    };
+    const [, height, width] = x.shape as [number, number, number, number];
+    return (gradient, [dx, dweight, dbias, dresidual]) => {
+      const dy = saved.y ? reluBackward(gradient, saved.y) : gradient;
+      dx?.replace((addend) =>
+        dy.device.run1('conv2d_backward_data', {
+          dy,
+          weight: saved.weight!,
+          height,
+          width,
+          stride,
+          padding,
+          ...(addend && { addend }),
+        }),
+      );
+      if (dweight) {
+        dy.device.run('conv2d_backward_weights', {
+          x: saved.x!,
+          dy,
+          stride,
+          padding,
+          dweight: dweight.sum(),
+        });
+      }
+      if (dbias) channelSum(dy, dbias.sum());
+      if (dresidual) dresidual.add(dy);
+      else if (dy !== gradient) dy.dispose();
+    };
+  });
+  return y;
 }

@@ -1,3 +1,4 @@
+import { type Backward, differentiate } from './autograd';
 import type { OpArguments } from './device';
 import type { Tensor } from './tensor';
 
@@ -7,7 +8,26 @@ import type { Tensor } from './tensor';
  */
 export type GridSource = OpArguments<'crop_resize'>['source'];
 
+/** Where a {@link GridSource} lies and what size it has, without its data. */
+export type SourceGeometry = OpArguments<'crop_resize_backward'>['source'];
+
+export function geometryOf({ x, ...rest }: GridSource): SourceGeometry {
+  const [batch, height, width, channels] = x.shape as [number, number, number, number];
+  return { ...rest, batch, height, width, channels };
+}
+
 /** Builds what a {@link GridSource} describes: [patches, height, width, C]. */
 export function cropResize(source: GridSource): Tensor {
-  return source.x.device.run1('crop_resize', { source });
+  const y = source.x.device.run1('crop_resize', { source });
+  differentiate(y, [source.x], () => cropResizeBackward(source));
+  return y;
+}
+
+/** The backward pass of a source's crops and resizes. */
+export function cropResizeBackward(source: GridSource): Backward {
+  const geometry = geometryOf(source);
+  return (dy, [dx]) =>
+    dx!.replace((addend) =>
+      dy.device.run1('crop_resize_backward', { dy, source: geometry, ...(addend && { addend }) }),
+    );
 }

@@ -11,6 +11,7 @@ import {
   type TensorInfo,
 } from '../binding';
 import { GlnetError } from '../errors';
+import type { Tape } from './autograd';
 import { Tensor } from './tensor';
 
 export type { Memory };
@@ -78,6 +79,10 @@ export class Device {
   });
   /** Tensors that were collected without having been disposed of: a bug of the caller's, counted for tests. */
   leaks = 0;
+  /** Records the ops that run here, while it is set. */
+  tape: Tape | undefined;
+  /** Sees the output of every layer, while it is set; must not keep it. */
+  probe: ((layer: string, output: Tensor) => void) | undefined;
 
   /** @throws GlnetError ERR_INVALID_ARGUMENT, or ERR_NATIVE if there is no such device or no addon. */
   constructor(options: DeviceOptions = {}) {
@@ -142,6 +147,11 @@ export class Device {
     return this.#adopt(native(() => this.#native.zeros(shape, dtype)));
   }
 
+  /** A tensor on the memory of another; see {@link Tensor.part}. */
+  view(tensor: Tensor, first: number, shape: readonly number[]): Tensor {
+    return this.#adopt(native(() => this.#native.view(tensor.handle, first, shape)));
+  }
+
   /** Reads a tensor's values; bfloat16 and float16 as their bits. */
   async download(tensor: Tensor): Promise<TensorData> {
     const target = new arrayTypes[tensor.dtype](tensor.size);
@@ -178,6 +188,11 @@ export class Device {
     return result;
   }
 
+  /** Takes a tensor out of the scope that it was made in: it lives until it is disposed of. */
+  forget(tensor: Tensor): void {
+    for (const scope of this.#scopes) scope.delete(tensor);
+  }
+
   /** Bytes of the device's pool. */
   memory(): Memory {
     return native(() => this.#native.memory());
@@ -205,7 +220,7 @@ export class Device {
   #adopt(info: TensorInfo): Tensor {
     const tensor = new Tensor(this, info, () => {
       this.#leaks.unregister(tensor);
-      for (const scope of this.#scopes) scope.delete(tensor);
+      this.forget(tensor);
       this.#native.release(info.handle);
     });
     this.#leaks.register(tensor, info.handle, tensor);

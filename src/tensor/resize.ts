@@ -1,7 +1,10 @@
+import { differentiate, refuseGradient } from './autograd';
+import { cropResizeBackward } from './crop-resize';
 import type { Tensor } from './tensor';
 
 /**
- * Resizes maps: bilinear with half-pixel centres, no corner alignment and no antialiasing, or nearest.
+ * Resizes maps: bilinear with half-pixel centres, no corner alignment and no antialiasing, or nearest, which has no
+ * gradient.
  * @param x [N, H, W, C]
  */
 export function resize(
@@ -10,5 +13,9 @@ export function resize(
   width: number,
   interpolation: 'bilinear' | 'nearest' = 'bilinear',
 ): Tensor {
-  return x.device.run1('resize', { x, height, width, interpolation });
+  const y = x.device.run1('resize', { x, height, width, interpolation });
+  if (interpolation === 'nearest') refuseGradient('resize by nearest neighbour', [x]);
+  const source = { x, sizes: [height, width] };
+  differentiate(y, [x], () => cropResizeBackward(source));
+  return y;
 }

@@ -47,6 +47,18 @@ export class Tensor {
     return this.shape[axis]!;
   }
 
+  /** Another tensor on the same memory, with a life of its own: the memory goes with the last of them. */
+  alias(): Tensor {
+    return this.device.view(this, 0, this.shape);
+  }
+
+  /** Item `index` of the first dimension, [1, …], on the same memory. */
+  part(index: number): Tensor {
+    const items = this.shape[0]!;
+    const shape = [1, ...this.shape.slice(1)];
+    return this.device.view(this, index * (this.size / items), shape);
+  }
+
   /** Reads the values. */
   data(): Promise<TensorData> {
     return this.device.download(this);

@@ -1,0 +1,179 @@
+/** Training from a data set's folder to a model file: opens and checks everything, then trains. */
+
+import { importBackbone } from '../checkpoint/import';
+import { allModes, type Mode, openModel } from '../checkpoint/model-file';
+import type { StateDict } from '../checkpoint/state-dict';
+import { assertDataset } from '../datasets/check';
+import type { DatasetFormat } from '../datasets/classes';
+import { type Dataset, ignoredLabel, type SplitName, samplesOf } from '../datasets/dataset';
+import { openImage, readLabels } from '../datasets/labels';
+import { openDataset } from '../datasets/open';
+import { SceneLoader } from '../datasets/scenes';
+import { GlnetError } from '../errors';
+import { outputsOf } from '../inference/predict';
+import { Device, type DeviceOptions } from '../tensor/device';
+import type { TrainConfig } from './config';
+import { type EvaluationImage, evaluate, networksSegmenter } from './evaluate';
+import type { TrainingNetworks } from './networks';
+import { mainOutput } from './phases';
+import { type Scores, type TrainEvents, type TrainingData, train } from './trainer';
+
+export interface TrainModelOptions extends TrainEvents {
+  /** A data set's folder, or the data set. */
+  readonly data: string | Dataset;
+  /** The run's folder; made if need be. */
+  readonly out: string;
+  readonly config: TrainConfig;
+  /** Default all, in their order. */
+  readonly phases?: readonly Mode[] | undefined;
+  /** How the folder is read; default by what is in it. */
+  readonly format?: DatasetFormat;
+  /** What is trained on; default `train`. */
+  readonly split?: SplitName;
+  /** What is evaluated on; default `val`. Without images there is no evaluation, and the last weights are taken. */
+  readonly validation?: SplitName;
+  /** A model file whose weights are taken: of earlier phases, or of one that is to be trained further. */
+  readonly weights?: string;
+  /** A PyTorch checkpoint of a ResNet, such as torchvision's ImageNet weights: where both branches' backbones begin. */
+  readonly backboneWeights?: string;
+  readonly device?: DeviceOptions;
+  /** Go on with the run in `out`. */
+  readonly resume?: boolean;
+  /** Stops the run after the step in progress, its state saved. */
+  readonly signal?: AbortSignal;
+  /** Hears of what is done before the first step, a line at a time. */
+  readonly onNote?: (text: string) => void;
+}
+
+/**
+ * Trains a GLNet: checks the whole data set, then trains phase after phase.
+ *
+ * ```ts
+ * const model = await trainModel({ data: 'scenes/', out: 'runs/1', config: parseTrainConfig({ epochs: 40 }) });
+ * ```
+ * @returns the path of the model file, in `out`
+ * @throws GlnetError ERR_FILE with every image that is wrong, before anything is computed; ERR_INVALID_ARGUMENT,
+ *   ERR_CHECKPOINT for weights; ERR_DIVERGED; ERR_ABORTED; ERR_OUT_OF_MEMORY.
+ */
+export async function trainModel(options: TrainModelOptions): Promise<string> {
+  const { config, out, onNote, signal } = options;
+  const dataset =
+    typeof options.data === 'string'
+      ? await openDataset(options.data, { format: options.format })
+      : options.data;
+  await assertDataset(dataset, { signal });
+  const split = options.split ?? 'train';
+  const samples = samplesOf(dataset, split);
+  if (samples.length === 0) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${dataset.root}: the split ${split} has no labelled images; expected at least one (${dataset.splitSource})`,
+    );
+  }
+  const held = samplesOf(dataset, options.validation ?? 'val');
+  onNote?.(
+    `${dataset.name}: ${samples.length} images to train on, ${held.length} to evaluate on (${dataset.splitSource})`,
+  );
+
+  const data: TrainingData = {
+    images: samples.length,
+    classes: dataset.classes,
+    ignored: ignoredLabel,
+    async *batches({ seed, from, to, batch }) {
+      const { scene, augment } = config;
+      const loader = new SceneLoader(samples, { batch, seed, scene, augment });
+      for await (const { scenes } of loader.batches(from, to)) yield [...scenes];
+    },
+  };
+  const weights = options.weights === undefined ? undefined : await readWeights(options.weights, config);
+  const pretrained =
+    options.backboneWeights === undefined ? undefined : await readBackbone(options.backboneWeights, config);
+  const device = new Device(options.device);
+  try {
+    return await train({
+      ...options,
+      out,
+      config,
+      phases: options.phases ?? allModes,
+      device,
+      data,
+      weights,
+      pretrained,
+      ...(held.length > 0 && {
+        evaluate: (networks: TrainingNetworks) =>
+          evaluateNetworks(networks, config, dataset, imagesOf(dataset, options.validation ?? 'val')),
+      }),
+    });
+  } finally {
+    device.dispose();
+  }
+}
+
+/** The labelled images of a split, as evaluation takes them. */
+export function imagesOf(dataset: Dataset, split: SplitName): EvaluationImage[] {
+  return samplesOf(dataset, split).map((sample) => ({
+    id: sample.id,
+    open: () => openImage(sample),
+    labels: () => readLabels(sample),
+  }));
+}
+
+async function readWeights(path: string, config: TrainConfig): Promise<StateDict> {
+  const tensors: StateDict = new Map();
+  const file = await openModel(path);
+  try {
+    checkBackbone(path, file.config, config);
+    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+  } finally {
+    await file.close();
+  }
+  return tensors;
+}
+
+async function readBackbone(path: string, config: TrainConfig): Promise<StateDict> {
+  const { tensors, ...found } = await importBackbone(path);
+  checkBackbone(path, found, config);
+  return tensors;
+}
+
+function checkBackbone(
+  path: string,
+  found: { readonly backbone: string; readonly width: number },
+  { model: { backbone, width } }: TrainConfig,
+): void {
+  if (found.backbone === backbone && found.width === width) return;
+  throw new GlnetError(
+    'ERR_INVALID_ARGUMENT',
+    `${path}: its backbone is ${found.backbone} of width ${found.width}; the configuration's model has ${backbone} of width ${width}`,
+  );
+}
+
+async function evaluateNetworks(
+  networks: TrainingNetworks,
+  config: TrainConfig,
+  dataset: Dataset,
+  images: readonly EvaluationImage[],
+): Promise<Scores> {
+  const started = performance.now();
+  const { phase } = networks;
+  const own = mainOutput(phase);
+  const outputs = [own, ...outputsOf(phase).filter((output) => output !== own)];
+  const segmenter = networksSegmenter([networks.networks], {
+    patch: config.model.patch,
+    globalSize: config.model.global,
+    batch: 2,
+  });
+  const { modes, failed } = await evaluate(segmenter, images, {
+    classes: dataset.classes.length,
+    runs: [{ mode: phase, outputs }],
+  });
+  if (failed.length > 0) throw failed[0]!.error;
+  const scores = modes[0]!.outputs;
+  return {
+    mIoU: Object.fromEntries(
+      scores.map(({ output, confusion }) => [output, confusion.meanIou(dataset.excluded)]),
+    ),
+    iou: scores.find(({ output }) => output === own)!.confusion.iou(),
+    seconds: (performance.now() - started) / 1000,
+  };
+}
