@@ -3,7 +3,10 @@ import path from 'node:path';
 import sharp from 'sharp';
 import type { LabelCoding, Mosaic, Sample } from '../../../src/datasets/dataset';
 import { openImage, openLabels, readLabels, type UnknownLabels } from '../../../src/datasets/labels';
+import { Random } from '../../../src/nn/random';
+import { COLOUR_TYPE } from '../../../src/raster/png';
 import { writeIndexPng } from '../../../src/raster/write';
+import { rawPng } from '../raster/images';
 import { newFolder, photo, put, putGray, putRgb } from './files';
 
 const folder = newFolder();
@@ -81,6 +84,51 @@ describe('colours', () => {
     expect(Array.from(labels)).toEqual(
       Array.from({ length: count }, (_, i) => (i < 7 || i % 7 === 6 ? 255 : 0)),
     );
+  });
+
+  test('runs of any length, beginning and ending anywhere', async () => {
+    const wide = { width: 101, height: 37 };
+    const random = new Random(1);
+    const odd = [255, 0, 9] as const;
+    const indices: number[] = [];
+    while (indices.length < wide.width * wide.height) {
+      const run = new Array<number>(1 + random.integer(40)).fill(random.integer(5));
+      // Neighbours that differ in one channel only.
+      indices.push(...run, ...(random.integer(2) ? [4] : []));
+    }
+    const indexAt = (x: number, y: number) => indices[y * wide.width + x]!;
+    await putRgb(folder, 'runs.png', wide, (x, y) => [...palette, odd][indexAt(x, y)]!);
+    const all = indices.slice(0, wide.width * wide.height);
+    let unknown: UnknownLabels | undefined;
+    const labels = await readLabels(sample(at('runs.png')), undefined, {
+      onUnknown: (_, found) => {
+        unknown = found;
+      },
+    });
+    expect(Array.from(labels)).toEqual(all.map((index) => [0, 1, 1, 255, 255][index]));
+    expect(unknown).toEqual(new Map([['#FF0009', all.filter((index) => index === 4).length]]));
+  });
+
+  test('gray of few bits, and of unknown levels', async () => {
+    const bits = { width: 8, height: 2 };
+    put(
+      folder,
+      'bits.png',
+      rawPng(bits, 1, COLOUR_TYPE.gray, [Buffer.from([0b10110000]), Buffer.from([0b00001111])]),
+    );
+    const labels = await readLabels(sample(at('bits.png')));
+    const expected = [...'1011000000001111'].map((bit) => (bit === '1' ? 1 : 255));
+    expect(Array.from(labels)).toEqual(expected);
+    await putGray(folder, 'levels.png', size, (x) => (x === 0 ? 254 : 255));
+    await expect(readLabels(sample(at('levels.png')))).rejects.toMatchObject({
+      message: expect.stringMatching(/levels\.png: has colours that are no class: #FEFEFE \(5 pixels\)/),
+    });
+    // Two levels that the threshold makes one colour.
+    await putGray(folder, 'levels.png', size, (x) => (x < 2 ? 254 + x : 0));
+    const onlyBlack = { threshold: 128, colours: [[black, 0]] as const };
+    await expect(readLabels(sample(at('levels.png'), onlyBlack))).rejects.toMatchObject({
+      message: expect.stringMatching(/#FFFFFF \(10 pixels\);/),
+    });
   });
 
   test('with a threshold, channels count as 0 or 255', async () => {
