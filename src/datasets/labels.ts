@@ -2,7 +2,8 @@
 import { extname } from 'node:path';
 import { GlnetError } from '../errors';
 import { readIndexMask } from '../raster/index-mask';
-import { openRaster, type Raster, type Window } from '../raster/raster';
+import { COLOUR_TYPE, PNG_SIGNATURE } from '../raster/png';
+import { openFile, openRaster, type Raster, type Window } from '../raster/raster';
 import { ignoredLabel, type LabelCoding, type Sample } from './dataset';
 import { cropLabels, cropRaster, joinLabels, joinRasters, openAll, type Plane, wholeOf } from './plane';
 
@@ -75,70 +76,70 @@ export async function openLabelFile(
   coding: LabelCoding,
   { onUnknown = refuse }: LabelOptions,
 ): Promise<Plane> {
-  if (coding.kind === 'index') return openIndices(file, coding, onUnknown);
-  const raster = await openRaster(file);
-  if (coding.kind === 'auto' && raster.bands < 3) {
-    await raster.close();
-    return openIndices(file, coding, onUnknown);
+  const checked = ({ labels, unknown }: Decoded): Uint8Array => {
+    if (unknown.size > 0) onUnknown(file, unknown);
+    return labels;
+  };
+  const { kind } = coding;
+  const isTiff = /^\.tiff?$/i.test(extname(file));
+  const grayBits = isTiff ? undefined : await grayPngBits(file);
+  if (!isTiff && (kind === 'index' || grayBits !== undefined)) {
+    return openStored(file, kind === 'rgb' ? grayDecoder(coding, grayBits!) : indexDecoder(coding), checked);
   }
-  const decode = colourDecoder(coding);
+  const raster = await openRaster(file);
+  const { width, height, bands } = raster;
+  if (kind === 'index' && bands > 2) {
+    await raster.close();
+    throw new GlnetError(
+      'ERR_IMAGE',
+      `${file}: has ${bands} bands; expected a gray image whose values are class indices. If its colours are ` +
+        'the classes, describe the masks as rgb',
+    );
+  }
+  const decodeIndices = indexDecoder(coding);
+  const decode =
+    kind === 'rgb' || bands > 2
+      ? colourDecoder(coding)
+      : // Gray is read as three equal channels.
+        (rgb: Uint8Array) => decodeIndices(rgb, 3);
   return {
     path: file,
-    width: raster.width,
-    height: raster.height,
-    async readWindow(window) {
-      const { labels, unknown } = decode(await raster.readWindow(window));
-      if (unknown.size > 0) onUnknown(file, unknown);
-      return labels;
-    },
+    width,
+    height,
+    readWindow: async (window) => checked(decode(await raster.readWindow(window))),
     close: () => raster.close(),
   };
 }
 
-/** PNG of any bits is decoded whole as it is stored, gray TIFF in windows. */
-async function openIndices(
+/** Bits of a gray PNG without alpha; undefined for other files. */
+async function grayPngBits(file: string): Promise<number | undefined> {
+  const source = await openFile(file);
+  const head = Buffer.from(await source.read(0, 26).finally(() => source.close()));
+  // The header's data are width and height, 4 bytes each, bits, and the type of colour.
+  const isGrayPng =
+    head.length === 26 && head.subarray(0, 8).equals(PNG_SIGNATURE) && head[25] === COLOUR_TYPE.gray;
+  return isGrayPng ? head[24] : undefined;
+}
+
+/** Decodes a PNG of one channel whole, and looks up its values as they are stored. */
+async function openStored(
   file: string,
-  coding: LabelCoding,
-  onUnknown: (file: string, unknown: UnknownLabels) => void,
+  decode: (values: Uint8Array, step: number) => Decoded,
+  checked: (decoded: Decoded) => Uint8Array,
 ): Promise<Plane> {
-  const decode = indexDecoder(coding);
-  const checked = (values: Uint8Array, step: number) => {
-    const { labels, unknown } = decode(values, step);
-    if (unknown.size > 0) onUnknown(file, unknown);
-    return labels;
-  };
-  if (/^\.tiff?$/i.test(extname(file))) {
-    const raster = await openRaster(file);
-    if (raster.bands > 2) {
-      const { bands } = raster;
-      await raster.close();
-      throw new GlnetError(
-        'ERR_IMAGE',
-        `${file}: has ${bands} bands; expected a gray image whose values are class indices. If its colours are ` +
-          'the classes, describe the masks as rgb',
-      );
-    }
-    const { width, height } = raster;
-    return {
-      path: file,
-      width,
-      height,
-      readWindow: async (window) => checked(await raster.readWindow(window), 3),
-      close: () => raster.close(),
-    };
-  }
   const { width, height, labels } = await readIndexMask(file);
   return {
     path: file,
     width,
     height,
     async readWindow({ left, top, width: columns, height: rows }) {
+      if (columns === width) return checked(decode(labels.subarray(top * width, (top + rows) * width), 1));
       const values = new Uint8Array(columns * rows);
       for (let y = 0; y < rows; y++) {
         const from = (top + y) * width + left;
         values.set(labels.subarray(from, from + columns), y * columns);
       }
-      return checked(values, 1);
+      return checked(decode(values, 1));
     },
     async close() {},
   };
@@ -150,65 +151,111 @@ interface Decoded {
 }
 
 /** Class indices of stored values, of which every `step`-th is taken. */
-function indexDecoder({
-  classes,
-  ignoredValues,
-}: LabelCoding): (values: Uint8Array, step: number) => Decoded {
-  const known = Array.from({ length: 256 }, (_, value) => value < classes || ignoredValues.includes(value));
-  const table = Uint8Array.from({ length: 256 }, (_, value) =>
-    value < classes && !ignoredValues.includes(value) ? value : ignoredLabel,
+type ValueDecoder = (values: Uint8Array, step: number) => Decoded;
+
+function indexDecoder({ classes, ignoredValues }: LabelCoding): ValueDecoder {
+  return valueDecoder((value) => {
+    if (ignoredValues.includes(value)) return ignoredLabel;
+    return value < classes ? value : undefined;
+  }, String);
+}
+
+/** Gray values of some bits, taken as the colours that they show. */
+function grayDecoder(coding: LabelCoding, bits: number): ValueDecoder {
+  const table = colourTable(coding);
+  const colourOf = (value: number) => packGray(table.level[Math.round((value * 255) / (2 ** bits - 1))]!);
+  return valueDecoder(
+    (value) => table.labels.get(colourOf(value)),
+    (value) => colourName(colourOf(value)),
   );
+}
+
+function valueDecoder(
+  labelOf: (value: number) => number | undefined,
+  nameOf: (value: number) => string,
+): ValueDecoder {
+  const known = Array.from({ length: 256 }, (_, value) => labelOf(value));
+  const table = Uint8Array.from(known, (label) => label ?? ignoredLabel);
   return (values, step) => {
-    const counts = new Float64Array(256);
+    const counts = new Uint32Array(256);
     const labels = new Uint8Array(values.length / step);
-    for (let i = 0; i < labels.length; i++) {
-      const value = values[i * step]!;
+    for (let i = 0, at = 0; i < labels.length; i++, at += step) {
+      const value = values[at]!;
       counts[value]! += 1;
       labels[i] = table[value]!;
     }
     const unknown = new Map<string, number>();
     counts.forEach((count, value) => {
-      if (count > 0 && !known[value]) unknown.set(String(value), count);
+      if (count === 0 || known[value] !== undefined) return;
+      const name = nameOf(value);
+      unknown.set(name, (unknown.get(name) ?? 0) + count);
     });
     return { labels, unknown };
   };
 }
 
-/** Class indices of interleaved RGB. Masks are made of runs of one colour, so that few are looked up. */
-function colourDecoder({ colours, threshold }: LabelCoding): (rgb: Uint8Array) => Decoded {
+/** The label of each colour, packed, after its channels went through `level`. */
+function colourTable({ colours, threshold }: LabelCoding): {
+  level: Uint8Array;
+  labels: Map<number, number>;
+} {
   const level = Uint8Array.from({ length: 256 }, (_, value) =>
     threshold === undefined ? value : value >= threshold ? 255 : 0,
   );
-  const table = new Map(colours.map(([colour, label]) => [packColour(colour), label]));
+  return { level, labels: new Map(colours.map(([[r, g, b], label]) => [(r << 16) | (g << 8) | b, label])) };
+}
+
+/** Class indices of interleaved RGB. Masks are made of runs of one colour, so that few are looked up. */
+function colourDecoder(coding: LabelCoding): (rgb: Uint8Array) => Decoded {
+  const { level, labels: table } = colourTable(coding);
   return (rgb) => {
     const labels = new Uint8Array(rgb.length / 3);
     const unknown = new Map<string, number>();
-    let last = -1;
-    let label: number | undefined;
-    let from = 0;
-    const endRun = (end: number) => {
-      if (label === undefined && end > from) {
-        const name = colourName(last);
-        unknown.set(name, (unknown.get(name) ?? 0) + end - from);
-      }
-      from = end;
-    };
-    for (let i = 0, at = 0; i < labels.length; i++, at += 3) {
+    const runEnd = runFinder(rgb);
+    for (let start = 0, end = 0; start < labels.length; start = end) {
+      end = runEnd(start);
+      const at = 3 * start;
       const colour = (level[rgb[at]!]! << 16) | (level[rgb[at + 1]!]! << 8) | level[rgb[at + 2]!]!;
-      if (colour !== last) {
-        endRun(i);
-        last = colour;
-        label = table.get(colour);
+      const label = table.get(colour);
+      labels.fill(label ?? ignoredLabel, start, end);
+      if (label === undefined) {
+        const name = colourName(colour);
+        unknown.set(name, (unknown.get(name) ?? 0) + end - start);
       }
-      labels[i] = label ?? ignoredLabel;
     }
-    endRun(labels.length);
     return { labels, unknown };
   };
 }
 
-function packColour([r, g, b]: readonly [number, number, number]): number {
-  return (r << 16) | (g << 8) | b;
+/** Finds where the run of one colour ends that begins at a pixel; four pixels are compared at once, as three words. */
+function runFinder(rgb: Uint8Array): (start: number) => number {
+  const isAligned = rgb.byteOffset % 4 === 0;
+  const words = new Uint32Array(rgb.buffer, isAligned ? rgb.byteOffset : 0, isAligned ? rgb.length >> 2 : 0);
+  const block = new Uint8Array(12);
+  const blockWords = new Uint32Array(block.buffer);
+  return (start) => {
+    let at = 3 * start;
+    const [r, g, b] = [rgb[at]!, rgb[at + 1]!, rgb[at + 2]!];
+    do at += 3;
+    while (at % 12 !== 0 && rgb[at] === r && rgb[at + 1] === g && rgb[at + 2] === b);
+    if (at % 12 === 0) {
+      for (let i = 0; i < 12; i += 3) {
+        block[i] = r;
+        block[i + 1] = g;
+        block[i + 2] = b;
+      }
+      const [first, second, third] = blockWords;
+      let word = at / 4;
+      while (words[word] === first && words[word + 1] === second && words[word + 2] === third) word += 3;
+      at = 4 * word;
+    }
+    while (rgb[at] === r && rgb[at + 1] === g && rgb[at + 2] === b) at += 3;
+    return at / 3;
+  };
+}
+
+function packGray(value: number): number {
+  return value * 0x010101;
 }
 
 function colourName(packed: number): string {
