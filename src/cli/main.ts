@@ -6,6 +6,7 @@ import { datasetFormats, datasetNames } from '../datasets/classes';
 import { splitNames } from '../datasets/dataset';
 import { allPrecisions } from '../inference/networks';
 import { allOutputs, segmentModes } from '../inference/predict';
+import { deviceKinds } from '../tensor/device';
 import { dataCommand } from './data';
 import { exitCodeOf, formatError } from './format';
 import {
@@ -15,6 +16,7 @@ import {
   parseClasses,
   parseCount,
   parseNames,
+  parsePositive,
   parseShare,
   parseStretch,
 } from './parse';
@@ -32,6 +34,7 @@ const program = new Command('glnet')
 Examples:
   glnet import --global g.pth --global-to-local g2l.pth --local-to-global l2g.pth -o model.safetensors
   glnet segment scene.tif --weights model.safetensors -o out/
+  glnet train --data scenes/ --out runs/1 --all-phases
   glnet doctor
 
 Exit codes: 0 all went well, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C.
@@ -141,6 +144,70 @@ Examples:
   .action(async (sources, options) => {
     const { segment: run } = require('./segment') as typeof import('./segment');
     process.exitCode = await run(sources, options);
+  });
+
+program
+  .command('train')
+  .summary('train a model on a labelled data set')
+  .description(
+    'Trains the phases of GLNet one after the other: the global branch; the local branch, which takes in its maps; the\n' +
+      'global branch that takes in the local ones. The whole data set is checked first. What is not given is as in the\n' +
+      'reference implementation, with γ = 6 (the paper’s).',
+  )
+  .requiredOption('-d, --data <folder>', 'the data set: see "glnet data check"')
+  .requiredOption('-o, --out <folder>', 'the run’s folder: model, state, metrics; made if need be')
+  .addOption(
+    new Option('--format <layout>', 'how the folder is laid out').choices(datasetFormats).default('auto'),
+  )
+  .option('--description <file>', 'a description kept elsewhere than in the folder’s dataset.json')
+  .addOption(new Option('--split <name>', 'what is trained on').choices(splitNames).default('train'))
+  .addOption(new Option('--validation <name>', 'what is evaluated on').choices(splitNames).default('val'))
+  .optionsGroup('What is trained:')
+  .addOption(new Option('--phase <phases...>', 'one phase, or several in their order').choices(allModes))
+  .addOption(new Option('--all-phases', 'all of them, from nothing to a finished model').conflicts('phase'))
+  .option('-w, --weights <file>', 'a model: earlier phases’ weights, or those of a phase to go on with')
+  .option('--backbone-weights <file>', 'where new backbones begin: a PyTorch checkpoint of a ResNet')
+  .option('-c, --config <file>', 'settings as JSON, see below; the options here override them')
+  .option('--steps <n>', 'steps of the optimiser in each phase', parseCount)
+  .option('--epochs <n>', 'or rounds over the data', parseCount)
+  .option('--batch <n>', 'images of a step', parseCount)
+  .option('--patch-batch <n>', 'the most patches at a time', parseCount)
+  .option('--learning-rate <rate>', 'at its highest', parsePositive)
+  .option('--seed <n>', 'of weights, order and augmentation', parseCount)
+  .option('--checkpointing', 'recompute activations in the backward pass: less memory, more work')
+  .option('--resume', 'go on with the run in --out, as if it had not been stopped')
+  .optionsGroup('Device:')
+  .addOption(new Option('--device <device>', 'where it is computed').choices(deviceKinds).default('cpu'))
+  .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)
+  .option(
+    '--memory-limit <size>',
+    'the most that tensors may take: 1GB, 512MiB, 2e9 (default: no limit)',
+    parseBytes,
+  )
+  .addHelpText(
+    'after',
+    `
+Settings, with their defaults; "phases" overrides them for single phases:
+  { "model": { "backbone": "resnet50", "width": 1, "fpn": { "channels": 256, "smooth": 128 }, "patch": 508,
+               "global": 508, "sharing": "deep" },
+    "scene": "image", "augment": true, "seed": 0, "epochs": 120, "batch": 6, "patchBatch": 6, "learningRate": 5e-5,
+    "schedule": { "kind": "polynomial", "power": 0.9, "warmup": 0 },
+    "optimiser": { "type": "adam", "weightDecay": 5e-4 }, "losses": [{ "type": "focal", "gamma": 6 }], "lambda": 0.15,
+    "saveEvery": 100, "phases": { "global-to-local": { "epochs": 50, "learningRate": 2e-5 } } }
+Others: steps, patchesPerScene, clip, classWeights, evaluateEvery, patience, checkpointing, coarseToFine. A scene is
+an image, or a random square of as many pixels. Losses: focal, cross-entropy, dice, lovasz, each with a "weight".
+
+The run's folder holds model.safetensors (the phases that are finished), <phase>.state.safetensors (to resume),
+<phase>.best.safetensors, <phase>.metrics.jsonl, and tensorboard/. Ctrl-C stops after the step in progress.
+
+Examples:
+  glnet train -d deepglobe/ -o runs/1 --all-phases --backbone-weights resnet50.pth
+  glnet train -d scenes/ -o runs/2 --phase global-to-local -w global.safetensors -c settings.json
+  glnet train -d scenes/ -o runs/2 --phase global-to-local -w global.safetensors -c settings.json --resume`,
+  )
+  .action(async (options) => {
+    const { train } = require('./train') as typeof import('./train');
+    process.exitCode = await train(options);
   });
 
 const evaluate = program

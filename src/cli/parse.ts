@@ -34,6 +34,15 @@ export function parseCount(text: string): number {
   return value;
 }
 
+/** A number greater than 0. */
+export function parsePositive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && Number.isFinite(value))) {
+    throw new InvalidArgumentError('Expected a number greater than 0, such as 1e-3.');
+  }
+  return value;
+}
+
 /** A share from 0 to 1. */
 export function parseShare(text: string): number {
   const value = Number(text);

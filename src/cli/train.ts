@@ -2,7 +2,7 @@
 import type { Mode } from '../checkpoint/model-file';
 import type { DatasetFormat } from '../datasets/classes';
 import type { SplitName } from '../datasets/dataset';
-import type { GlnetError } from '../errors';
+import { GlnetError } from '../errors';
 import type { DeviceKind } from '../tensor/device';
 import { parseTrainConfig, readTrainConfig } from '../training/config';
 import { trainModel } from '../training/run';
@@ -16,6 +16,7 @@ export interface TrainArguments {
   data: string;
   out: string;
   format?: DatasetFormat;
+  description?: string;
   split?: SplitName;
   validation?: SplitName;
   phase?: Mode[];
@@ -49,6 +50,12 @@ const overrides = [
 
 /** @returns the exit code */
 export async function train(options: TrainArguments): Promise<number> {
+  if (!options.allPhases && !options.phase) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      'nothing to train was named: give --phase with one or more phases, or --all-phases',
+    );
+  }
   const value = options.config === undefined ? {} : ((await readTrainConfig(options.config)) as object);
   const given = Object.fromEntries(
     overrides.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]),
@@ -62,7 +69,8 @@ export async function train(options: TrainArguments): Promise<number> {
       'glnet: stopping after this step; press Ctrl-C again to end at once (back to the last save)',
     );
   });
-  const { device, threads, memoryLimit, format, split, validation, weights, backboneWeights } = options;
+  const { device, threads, memoryLimit, format, description, split, validation, weights, backboneWeights } =
+    options;
   try {
     const model = await trainModel({
       data: options.data,
@@ -70,6 +78,7 @@ export async function train(options: TrainArguments): Promise<number> {
       config,
       phases: options.allPhases ? undefined : options.phase,
       ...(format !== undefined && { format }),
+      ...(description !== undefined && { description }),
       ...(split !== undefined && { split }),
       ...(validation !== undefined && { validation }),
       ...(weights !== undefined && { weights }),

@@ -28,6 +28,8 @@ export interface TrainModelOptions extends TrainEvents {
   readonly phases?: readonly Mode[] | undefined;
   /** How the folder is read; default by what is in it. */
   readonly format?: DatasetFormat;
+  /** A description kept elsewhere than in the folder. */
+  readonly description?: string;
   /** What is trained on; default `train`. */
   readonly split?: SplitName;
   /** What is evaluated on; default `val`. Without images there is no evaluation, and the last weights are taken. */
@@ -59,7 +61,7 @@ export async function trainModel(options: TrainModelOptions): Promise<string> {
   const { config, out, onNote, signal } = options;
   const dataset =
     typeof options.data === 'string'
-      ? await openDataset(options.data, { format: options.format })
+      ? await openDataset(options.data, { format: options.format, description: options.description })
       : options.data;
   await assertDataset(dataset, { signal });
   const split = options.split ?? 'train';

@@ -51,7 +51,7 @@ export interface StepReport {
   /** Counted from 1. */
   readonly step: number;
   readonly steps: number;
-  /** Sum of all losses, per scene. */
+  /** The sum of the kinds' means. */
   readonly loss: number;
   /** Mean over the terms of each kind. */
   readonly losses: Readonly<Partial<Record<LossKind, number>>>;
@@ -357,11 +357,9 @@ class PhaseRun {
     const computed = await step.accumulate(scenes);
     const confusion = new ConfusionMatrix(data.classes.length);
     const sums: Partial<Record<LossKind, { sum: number; count: number }>> = {};
-    let loss = 0;
     for (const { kind, value, predicted, truth } of computed) {
       const [number] = (await value.data()) as Float32Array;
       value.dispose();
-      loss += number!;
       sums[kind] ??= { sum: 0, count: 0 };
       const entry = sums[kind];
       entry.sum += number!;
@@ -371,6 +369,10 @@ class PhaseRun {
         predicted.dispose();
       }
     }
+    const losses = Object.fromEntries(
+      Object.entries(sums).map(([kind, { sum, count }]) => [kind, sum / count]),
+    );
+    const loss = Object.values(losses).reduce((total, mean) => total + mean, 0);
     const norms = await gradientNorms(trained);
     const gradientNorm = Math.hypot(...norms.values());
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
@@ -384,8 +386,8 @@ class PhaseRun {
       phase: this.#phase,
       step: this.#step + 1,
       steps: this.#steps,
-      loss: loss / scenes.length,
-      losses: Object.fromEntries(Object.entries(sums).map(([kind, { sum, count }]) => [kind, sum / count])),
+      loss,
+      losses,
       mIoU: meanIouOfSeen(confusion),
       rate,
       gradientNorm,
