@@ -88,7 +88,9 @@ export class TrainingNetworks {
     };
     const global = phase === 'global' ? undefined : fixed('global', 'global');
     const local = phase === 'bidirectional' ? fixed('global-to-local', 'local') : undefined;
-    const trained = upload(own);
+    // In the order of the list, wherever they come from: sums over all of them have the same bits every time.
+    const names = [...expectedParameters(config, phase).keys()];
+    const trained = upload(new Map(names.map((name) => [name, own.get(name)!])));
     await device.synchronize();
     return new TrainingNetworks(device, config, phase, trained, global, local);
   }
