@@ -12,9 +12,11 @@ const Backend& cpu_backend() {
               GLNET_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
     };
-    b.conv2d.prepare = cpu::prepare_conv2d;
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
+    b.conv2d.prepare = cpu::prepare_conv2d;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
+    b.mse.prepare = cpu::prepare_mse;
+    b.sum_of_squares.prepare = cpu::prepare_sum_of_squares;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;
   }();

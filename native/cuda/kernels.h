@@ -5,6 +5,8 @@
 
 // The ops that have a CUDA version.
 #define GLNET_CUDA_OPS(X)          \
+  X(Accumulate, accumulate)        \
+  X(Adam, adam)                    \
   X(Add, add)                      \
   X(AggregateConv, aggregate_conv) \
   X(Argmax, argmax)                \
@@ -17,10 +19,14 @@
   X(FocalLoss, focal_loss)         \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
+  X(Mse, mse)                      \
   X(Relu, relu)                    \
   X(Resize, resize)                \
+  X(Sgd, sgd)                      \
+  X(Slice, slice)                  \
   X(Softmax, softmax)              \
   X(Stitch, stitch)                \
+  X(SumOfSquares, sum_of_squares)  \
   X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
@@ -29,14 +35,18 @@ namespace glnet::cuda {
 GLNET_CUDA_OPS(GLNET_DECLARE)
 #undef GLNET_DECLARE
 
+void prepare_adam(const Adam& op, Prepare& prepare);
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
+void prepare_mse(const Mse& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
+void prepare_sgd(const Sgd& op, Prepare& prepare);
 void prepare_stitch(const Stitch& op, Prepare& prepare);
+void prepare_sum_of_squares(const SumOfSquares& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
 
 /// Puts the kernels into a backend's table; ops that have none keep nullptr.
@@ -44,14 +54,18 @@ inline void fill(Backend& backend) {
 #define GLNET_ENTRY(Type, name) backend.name.run = name;
   GLNET_CUDA_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
+  backend.adam.prepare = prepare_adam;
   backend.aggregate_conv.prepare = prepare_aggregate_conv;
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
   backend.focal_loss.prepare = prepare_focal_loss;
   backend.merge_patches.prepare = prepare_merge_patches;
+  backend.mse.prepare = prepare_mse;
   backend.resize.prepare = prepare_resize;
+  backend.sgd.prepare = prepare_sgd;
   backend.stitch.prepare = prepare_stitch;
+  backend.sum_of_squares.prepare = prepare_sum_of_squares;
   backend.triangle_resize.prepare = prepare_triangle_resize;
 }
 

@@ -1,6 +1,8 @@
 // The ops, in one list: a struct with its declaration, and the name of its kernel in every backend.
 #pragma once
 
+#include "ops/accumulate.h"
+#include "ops/adam.h"
 #include "ops/add.h"
 #include "ops/aggregate_conv.h"
 #include "ops/argmax.h"
@@ -13,13 +15,19 @@
 #include "ops/focal_loss.h"
 #include "ops/max_pool.h"
 #include "ops/merge_patches.h"
+#include "ops/mse.h"
 #include "ops/relu.h"
 #include "ops/resize.h"
+#include "ops/sgd.h"
+#include "ops/slice.h"
 #include "ops/softmax.h"
 #include "ops/stitch.h"
+#include "ops/sum_of_squares.h"
 #include "ops/triangle_resize.h"
 
 #define GLNET_OPS(X)               \
+  X(Accumulate, accumulate)        \
+  X(Adam, adam)                    \
   X(Add, add)                      \
   X(AggregateConv, aggregate_conv) \
   X(Argmax, argmax)                \
@@ -32,8 +40,12 @@
   X(FocalLoss, focal_loss)         \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
+  X(Mse, mse)                      \
   X(Relu, relu)                    \
   X(Resize, resize)                \
+  X(Sgd, sgd)                      \
+  X(Slice, slice)                  \
   X(Softmax, softmax)              \
   X(Stitch, stitch)                \
+  X(SumOfSquares, sum_of_squares)  \
   X(TriangleResize, triangle_resize)

@@ -1,6 +1,8 @@
 // Every op's cases.
 #pragma once
 
+#include "test/cases/accumulate.h"
+#include "test/cases/adam.h"
 #include "test/cases/add.h"
 #include "test/cases/aggregate_conv.h"
 #include "test/cases/argmax.h"
@@ -14,10 +16,14 @@
 #include "test/cases/focal_loss.h"
 #include "test/cases/max_pool.h"
 #include "test/cases/merge_patches.h"
+#include "test/cases/mse.h"
 #include "test/cases/relu.h"
 #include "test/cases/resize.h"
+#include "test/cases/sgd.h"
+#include "test/cases/slice.h"
 #include "test/cases/softmax.h"
 #include "test/cases/stitch.h"
+#include "test/cases/sum_of_squares.h"
 #include "test/cases/triangle_resize.h"
 #ifdef GLNET_EMULATOR
 #include "test/cases/cudnn.h"

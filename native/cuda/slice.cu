@@ -1,0 +1,38 @@
+// slice: some neighbouring channels of a map.
+//
+// Threads: a thread copies elements of y, channels fastest, so that a warp writes one contiguous run and
+// reads runs of y's channels. Moves each element of y in and out once. Floor, for 6 maps of 127x127x256 in
+// float32, 198 MB: 59 us on an H100 (3.35 TB/s), 196 us on an RTX 4090 (1.01 TB/s).
+#include "cuda/common.cuh"
+
+namespace glnet::cuda {
+namespace {
+
+/// x: [pixels, all], of which the channels from `first` are read; y: [pixels, channels].
+template <class T>
+__global__ void slice_kernel(const T* x, T* y, int64_t n, int64_t channels, int64_t all, int64_t first) {
+  for (int64_t i = first_item(); i < n; i += item_step()) y[i] = x[i / channels * all + first + i % channels];
+}
+
+template <class T>
+void copy_channels(const Slice& op, const Context& context) {
+  launch(slice_kernel<T>, blocks_for(op.y.size()), kThreads, 0, stream_of(context), op.x.as<const T>(),
+         op.y.as<T>(), op.y.size(), op.count, op.x.dim(3), op.first);
+}
+
+}  // namespace
+
+void slice(const Slice& op, const Context& context) {
+  switch (size_of(op.y.dtype)) {
+    case 1:
+      return copy_channels<uint8_t>(op, context);
+    case 2:
+      return copy_channels<uint16_t>(op, context);
+    case 4:
+      return copy_channels<uint32_t>(op, context);
+    default:
+      fail(ErrorCode::invalid_argument, op.kName, ": CUDA does not compute in ", name_of(op.y.dtype));
+  }
+}
+
+}  // namespace glnet::cuda
