@@ -14,7 +14,9 @@ const Backend& cpu_backend() {
     };
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
     b.conv2d.prepare = cpu::prepare_conv2d;
+    b.dice_loss.prepare = cpu::prepare_dice_loss;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
+    b.lovasz_loss.prepare = cpu::prepare_lovasz_loss;
     b.mse.prepare = cpu::prepare_mse;
     b.sum_of_squares.prepare = cpu::prepare_sum_of_squares;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;

@@ -1,66 +1,37 @@
-#include <atomic>
 #include <cmath>
 
-#include "cpu/exp.h"
 #include "cpu/kernels.h"
 #include "cpu/log.h"
-#include "cpu/parallel.h"
+#include "cpu/pixel_loss.h"
 
 namespace glnet::cpu {
 namespace {
 
-constexpr int64_t kLanes = 32;  // pixels side by side, to fill vectors
-constexpr int64_t kMostClasses = 256;
-
 struct Settings {
-  int64_t classes;
-  int ignored;
   float gamma;
   const float* class_weights;  ///< may be null
   float factor;                ///< scale / valid pixels
-
-  /// The label if it counts, else -1.
-  int32_t label(uint8_t value) const { return value < classes && value != ignored ? value : -1; }
 };
 
-/// Pixels of one row: the gradient. `step` labels to a pixel. Returns the sum of the losses.
+/// Pixels of one row: the gradient. Returns the sum of the losses.
 template <class T>
-GLNET_MULTIVERSION double focal_row(T* gradient, const T* x, const uint8_t* labels, int64_t step,
-                                    int64_t pixels, const Settings& settings) {
+GLNET_MULTIVERSION double focal_row(T* gradient, const T* x, const uint8_t* row, int64_t pixels,
+                                    const Labels& labels, const Settings& settings) {
   constexpr float kLeast = FocalLoss::kLeast;
-  const int64_t classes = settings.classes;
-  float values[kMostClasses * kLanes];  // [classes, kLanes]: logits, then exponentials
+  const int64_t classes = labels.classes;
+  Lanes lanes;
   double loss = 0;
   for (int64_t first = 0; first < pixels; first += kLanes) {
     const int64_t some = std::min(kLanes, pixels - first);
-    int32_t label[kLanes];
-    float weight[kLanes], largest[kLanes], own[kLanes] = {}, others[kLanes] = {};
-    float term[kLanes], pull[kLanes], push[kLanes];
+    lanes.read(x, row + first * labels.across, some, labels);
+    float term[kLanes], pull[kLanes], push[kLanes], weight[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) {
-      label[i] = i < some ? settings.label(labels[(first + i) * step]) : -1;
-      weight[i] = settings.class_weights && label[i] >= 0 ? settings.class_weights[label[i]] : 1.0f;
-    }
-    if (some < kLanes) std::fill_n(values, classes * kLanes, 0.0f);
-    for (int64_t i = 0; i < some; ++i) {
-      for (int64_t k = 0; k < classes; ++k) values[k * kLanes + i] = static_cast<float>(x[i * classes + k]);
-    }
-    for (int64_t i = 0; i < kLanes; ++i) largest[i] = values[i];
-    for (int64_t k = 1; k < classes; ++k) {
-      for (int64_t i = 0; i < kLanes; ++i) largest[i] = std::max(largest[i], values[k * kLanes + i]);
-    }
-    for (int32_t k = 0; k < classes; ++k) {
-      for (int64_t i = 0; i < kLanes; ++i) {
-        const float e = exp_of_negative(values[k * kLanes + i] - largest[i]);
-        values[k * kLanes + i] = e;
-        const auto mine = static_cast<float>(label[i] == k);
-        own[i] += mine * e;
-        others[i] += (1 - mine) * e;
-      }
+      weight[i] =
+          settings.class_weights && lanes.label[i] >= 0 ? settings.class_weights[lanes.label[i]] : 1.0f;
     }
     for (int64_t i = 0; i < kLanes; ++i) {
-      // 1 - p from the other classes, so that nothing cancels.
-      const float inverse = 1 / (own[i] + others[i]);
-      const float softmax = own[i] * inverse, rest = others[i] * inverse;
+      const float inverse = 1 / lanes.all[i];
+      const float softmax = lanes.own[i] * inverse, rest = lanes.others[i] * inverse;
       const float p = std::min(std::max(softmax, kLeast), 1 - kLeast),
                   q = std::min(std::max(rest, kLeast), 1 - kLeast);
       const float minus_log_p = minus_log(p, q), power = exp_of_negative(-settings.gamma * minus_log(q, p));
@@ -72,13 +43,14 @@ GLNET_MULTIVERSION double focal_row(T* gradient, const T* x, const uint8_t* labe
       push[i] = slope * inverse;
     }
     for (int64_t i = 0; i < some; ++i, gradient += classes) {
-      if (label[i] < 0) {
+      const int32_t label = lanes.label[i];
+      if (label < 0) {
         std::fill_n(gradient, classes, T(0.0f));
         continue;
       }
       loss += term[i];
-      for (int64_t k = 0; k < classes; ++k) gradient[k] = T(push[i] * values[k * kLanes + i]);
-      gradient[label[i]] = T(pull[i]);
+      for (int64_t k = 0; k < classes; ++k) gradient[k] = T(push[i] * lanes.values[k * kLanes + i]);
+      gradient[label] = T(pull[i]);
     }
     x += some * classes;
   }
@@ -94,20 +66,9 @@ void prepare_focal_loss(const FocalLoss& op, Prepare& prepare) {
 
 void focal_loss(const FocalLoss& op, const Context& context) {
   const int64_t rows = op.logits.dim(0) * op.logits.dim(1), width = op.logits.dim(2);
-  const int64_t across = op.across();
-  Settings settings{op.classes(), op.ignored, op.gamma, op.class_weights.as<const float>(), 0};
-  const auto labels_of = [&](int64_t row) {
-    return op.labels.as<const uint8_t>() + (row * op.down() + op.down() / 2) * op.labels.dim(2) + across / 2;
-  };
-  std::atomic<int64_t> valid = 0;
-  parallel_ranges(context.threads, rows, [&](int64_t begin, int64_t end) {
-    int64_t count = 0;
-    for (int64_t row = begin; row < end; ++row) {
-      const uint8_t* labels = labels_of(row);
-      for (int64_t i = 0; i < width; ++i) count += settings.label(labels[i * across]) >= 0;
-    }
-    valid += count;
-  });
+  const Labels labels(op);
+  Settings settings{op.gamma, op.class_weights.as<const float>(), 0};
+  const int64_t valid = count_valid(op, context.threads);
   const auto pixels = static_cast<double>(valid);
   if (valid > 0) settings.factor = static_cast<float>(op.scale / pixels);
   auto* sums = static_cast<double*>(context.workspace);
@@ -117,7 +78,7 @@ void focal_loss(const FocalLoss& op, const Context& context) {
     parallel_ranges(context.threads, rows, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         sums[row] = focal_row(op.gradient.as<T>() + row * stride, op.logits.as<const T>() + row * stride,
-                              labels_of(row), across, width, settings);
+                              labels.row(row), width, labels, settings);
       }
     });
   });

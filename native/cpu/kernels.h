@@ -11,7 +11,9 @@ GLNET_OPS(GLNET_DECLARE)
 
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
+void prepare_dice_loss(const DiceLoss& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
+void prepare_lovasz_loss(const LovaszLoss& op, Prepare& prepare);
 void prepare_mse(const Mse& op, Prepare& prepare);
 void prepare_sum_of_squares(const SumOfSquares& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);

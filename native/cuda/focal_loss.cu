@@ -4,7 +4,6 @@
 // losses, a float a block; one block adds these. Sums are taken in a fixed order, pairwise within a warp: no
 // atomics, and the same bits each time. With few classes a thread takes a pixel and goes through its logits
 // three times (largest, sum, gradient), which lie in the L1 cache after the first; with many a warp does.
-// 1 - p is summed from the other classes, so that nothing cancels.
 //
 // Moves each logit in and its gradient out once, and a label a pixel, in sectors of 32 bytes. Floor, for 6
 // patches of 127x127x7 in float32 with labels of 508x508, 5.4 MB and 0.4 MB: 1.7 us on an H100 (3.35 TB/s),
@@ -13,27 +12,10 @@
 // Considered: the running maximum and sum of one pass, which saves a pass over the cache, not over memory;
 // counting in the pass over the logits, which would scale the gradient in another pass. Left: adding the
 // parts in the last block to finish, two launches less.
-#include "cuda/reduce.cuh"
+#include "cuda/pixel_loss.cuh"
 
 namespace glnet::cuda {
 namespace {
-
-constexpr int64_t kFewClasses = 32;
-
-/// The labels of the pixels of the logits.
-struct Labels {
-  const uint8_t* values;
-  int width;         ///< of the logits
-  int down, across;  ///< labels to a pixel
-  int classes, ignored;
-
-  /// The label of a pixel if it counts, else -1.
-  __device__ int at(int64_t pixel) const {
-    const int64_t row = pixel / width * down + down / 2, column = pixel % width;
-    const int label = values[(row * width + column) * across + across / 2];
-    return label < classes && label != ignored ? label : -1;
-  }
-};
 
 /// counts: how many labels of each block's pixels count.
 __global__ void __launch_bounds__(kThreads) count_kernel(Labels labels, int64_t pixels, int* counts) {
@@ -64,13 +46,6 @@ __global__ void __launch_bounds__(kThreads, 4)
     focal_kernel(const T* logits, T* gradient, int64_t pixels, Labels labels, Settings settings,
                  const int* valid, float* losses) {
   constexpr float kLeast = FocalLoss::kLeast;
-  const auto reduce = [](float value, auto f) {
-    if constexpr (kLanes == 1) {
-      return value;
-    } else {
-      return warp_reduce(value, f);
-    }
-  };
   const int classes = labels.classes, lane = static_cast<int>(threadIdx.x) % kLanes;
   const float factor = *valid > 0 ? settings.scale / static_cast<float>(*valid) : 0.0f;
   float loss = 0;
@@ -82,17 +57,8 @@ __global__ void __launch_bounds__(kThreads, 4)
       for (int k = lane; k < classes; k += kLanes) slopes[k] = T(0.0f);
       continue;
     }
-    float largest = -INFINITY, others = 0;
-    for (int k = lane; k < classes; k += kLanes) {
-      largest = Larger{}(largest, static_cast<float>(values[k]));
-    }
-    largest = reduce(largest, Larger{});
-    for (int k = lane; k < classes; k += kLanes) {
-      if (k != label) others += expf(static_cast<float>(values[k]) - largest);
-    }
-    others = reduce(others, Plus{});
-    const float own = expf(static_cast<float>(values[label]) - largest), inverse = 1 / (own + others);
-    const float p = own * inverse, q = others * inverse;
+    const PixelSoftmax softmax = softmax_of<kLanes>(values, classes, label, lane);
+    const float p = softmax.p, q = softmax.q;
     const bool low = p < kLeast, high = q < kLeast;
     const float weight = settings.class_weights ? settings.class_weights[label] : 1.0f;
     const float clamped_p = low    ? kLeast
@@ -107,8 +73,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     const float g = power * (1 + settings.gamma * clamped_p * minus_log / clamped_q);
     const float slope = low || high ? 0.0f : factor * weight * g;
     for (int k = lane; k < classes; k += kLanes) {
-      const float s = expf(static_cast<float>(values[k]) - largest) * inverse;
-      slopes[k] = T(slope * (k == label ? -q : s));
+      slopes[k] = T(slope * (k == label ? -q : softmax(static_cast<float>(values[k]))));
     }
   }
   loss = block_reduce(loss, Plus{});
@@ -125,9 +90,7 @@ void prepare_focal_loss(const FocalLoss&, Prepare& prepare) {
 void focal_loss(const FocalLoss& op, const Context& context) {
   static_assert(sizeof(int) == sizeof(float));
   const int64_t pixels = op.pixels(), classes = op.classes();
-  const Labels labels{op.labels.as<const uint8_t>(),  static_cast<int>(op.logits.dim(2)),
-                      static_cast<int>(op.down()),    static_cast<int>(op.across()),
-                      static_cast<int>(op.classes()), op.ignored};
+  const Labels labels(op);
   auto* counts = static_cast<int*>(context.workspace);
   launch(count_kernel, blocks_for(pixels), kThreads, 0, stream_of(context), labels, pixels, counts);
   launch(sum_kernel<int>, 1, kThreads, 0, stream_of(context), counts, blocks_for(pixels), op.valid.as<int>());

@@ -16,7 +16,9 @@
   X(Conv2d, conv2d)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
+  X(DiceLoss, dice_loss)           \
   X(FocalLoss, focal_loss)         \
+  X(LovaszLoss, lovasz_loss)       \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
   X(Mse, mse)                      \
@@ -40,7 +42,9 @@ void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_dice_loss(const DiceLoss& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
+void prepare_lovasz_loss(const LovaszLoss& op, Prepare& prepare);
 void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_mse(const Mse& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
@@ -59,7 +63,9 @@ inline void fill(Backend& backend) {
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.dice_loss.prepare = prepare_dice_loss;
   backend.focal_loss.prepare = prepare_focal_loss;
+  backend.lovasz_loss.prepare = prepare_lovasz_loss;
   backend.merge_patches.prepare = prepare_merge_patches;
   backend.mse.prepare = prepare_mse;
   backend.resize.prepare = prepare_resize;

@@ -12,7 +12,9 @@
 #include "ops/conv2d.h"
 #include "ops/crop_resize.h"
 #include "ops/decode_patches.h"
+#include "ops/dice_loss.h"
 #include "ops/focal_loss.h"
+#include "ops/lovasz_loss.h"
 #include "ops/max_pool.h"
 #include "ops/merge_patches.h"
 #include "ops/mse.h"
@@ -37,7 +39,9 @@
   X(Conv2d, conv2d)                \
   X(CropResize, crop_resize)       \
   X(DecodePatches, decode_patches) \
+  X(DiceLoss, dice_loss)           \
   X(FocalLoss, focal_loss)         \
+  X(LovaszLoss, lovasz_loss)       \
   X(MaxPool, max_pool)             \
   X(MergePatches, merge_patches)   \
   X(Mse, mse)                      \
