@@ -30,7 +30,7 @@ GLNET_MULTIVERSION double focal_row(T* gradient, const T* x, const uint8_t* row,
           settings.class_weights && lanes.label[i] >= 0 ? settings.class_weights[lanes.label[i]] : 1.0f;
     }
     for (int64_t i = 0; i < kLanes; ++i) {
-      const float inverse = 1 / (lanes.own[i] + lanes.others[i]);
+      const float inverse = 1 / lanes.all[i];
       const float softmax = lanes.own[i] * inverse, rest = lanes.others[i] * inverse;
       const float p = std::min(std::max(softmax, kLeast), 1 - kLeast),
                   q = std::min(std::max(rest, kLeast), 1 - kLeast);

@@ -26,7 +26,7 @@ GLNET_MULTIVERSION bool predict_row(float* softmax, float* errors, int64_t strid
     lanes.read(x, row + first * labels.across, some, labels);
     float inverse[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) {
-      inverse[i] = lanes.label[i] < 0 ? 0.0f : 1 / (lanes.own[i] + lanes.others[i]);
+      inverse[i] = lanes.label[i] < 0 ? 0.0f : 1 / lanes.all[i];
       is_nan |= inverse[i] != inverse[i];
     }
     for (int64_t k = 0; k < classes; ++k) {
@@ -176,8 +176,8 @@ void lovasz_loss(const LovaszLoss& op, const Context& context) {
       if (is_nan) {
         std::fill_n(gradient + i * classes, classes, NAN);
       } else {
-        softmax_backward(gradient + i * classes, classes, workspace.labels[i],
-                         [=](int32_t k) { return workspace.errors[k * pixels + i]; });
+        softmax_backward(gradient + i * classes, classes,
+                         [=](int64_t k) { return static_cast<double>(workspace.errors[k * pixels + i]); });
       }
     }
   });

@@ -55,6 +55,7 @@ struct Lanes {
   float values[kMostClasses * kLanes];  ///< [classes, kLanes]: exp(logit - largest)
   float own[kLanes];                    ///< the label's
   float others[kLanes];                 ///< the sum of the rest, so that nothing cancels in 1 - p
+  float all[kLanes];  ///< the sum, the same whatever the label: equal logits give equal probabilities
 
   /// Of `some` pixels; the others' labels do not count. Logits whose label does not count are taken as 0.
   template <class T>
@@ -64,7 +65,7 @@ struct Lanes {
     float largest[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) {
       label[i] = i < some ? settings.label(labels[i * settings.across]) : -1;
-      own[i] = others[i] = 0;
+      own[i] = others[i] = all[i] = 0;
     }
     if (some < kLanes) std::fill_n(values, classes * kLanes, 0.0f);
     for (int64_t i = 0; i < some; ++i) {
@@ -80,6 +81,7 @@ struct Lanes {
       for (int64_t i = 0; i < kLanes; ++i) {
         const float e = exp_of_negative(values[k * kLanes + i] - largest[i]);
         values[k * kLanes + i] = e;
+        all[i] += e;
         const auto mine = static_cast<float>(label[i] == k);
         own[i] += mine * e;
         others[i] += (1 - mine) * e;
@@ -89,16 +91,17 @@ struct Lanes {
 };
 
 /// In place of a pixel's softmax s: the gradient with respect to its logits, from that with respect to its
-/// probabilities, `slope(k)`. Slopes are taken from the label's, so that nothing cancels where the label is
-/// almost certain.
+/// probabilities, `slope(k)`. The mean of the slopes is one by the sum of s as it was rounded, and in double:
+/// little is left of slopes that are almost the mean.
 template <class Slope>
-[[gnu::always_inline]] inline void softmax_backward(float* s, int64_t classes, int32_t label, Slope&& slope) {
-  const float own = slope(label);
-  float mean = 0;
-  for (int32_t k = 0; k < classes; ++k) {
-    if (k != label) mean += s[k] * (slope(k) - own);
+[[gnu::always_inline]] inline void softmax_backward(float* s, int64_t classes, Slope&& slope) {
+  double sum = 0, weighted = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    sum += s[k];
+    weighted += s[k] * slope(k);
   }
-  for (int32_t k = 0; k < classes; ++k) s[k] *= k == label ? -mean : slope(k) - own - mean;
+  const double mean = weighted / sum;
+  for (int64_t k = 0; k < classes; ++k) s[k] *= static_cast<float>(slope(k) - mean);
 }
 
 }  // namespace glnet::cpu

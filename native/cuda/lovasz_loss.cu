@@ -190,10 +190,9 @@ __global__ void gradient_kernel(float* softmax, int64_t pixels, Labels labels, c
                                 int64_t length, const float* factor, const float* loss) {
   const float each = *factor, poison = *loss - *loss;  // 0, or NaN
   for (int64_t i = first_item(); i < pixels; i += item_step()) {
-    const int label = labels.at(i);
-    if (label < 0) continue;
-    softmax_backward(softmax + i * labels.classes, labels.classes, label,
-                     [=](int k) { return each * slopes[k * length + i] + poison; });
+    if (labels.at(i) < 0) continue;
+    softmax_backward(softmax + i * labels.classes, labels.classes,
+                     [=](int k) { return static_cast<double>(each * slopes[k * length + i] + poison); });
   }
 }
 

@@ -49,28 +49,33 @@ __device__ __forceinline__ PixelSoftmax softmax_of(const T* logits, int classes,
       return warp_reduce(value, f);
     }
   };
-  float largest = -INFINITY, others = 0;
+  // The sum of all does not depend on the label: equal logits give equal probabilities.
+  float largest = -INFINITY, others = 0, all = 0;
   for (int k = lane; k < classes; k += kLanes) largest = Larger{}(largest, static_cast<float>(logits[k]));
   largest = reduce(largest, Larger{});
   for (int k = lane; k < classes; k += kLanes) {
-    if (k != label) others += expf(static_cast<float>(logits[k]) - largest);
+    const float e = expf(static_cast<float>(logits[k]) - largest);
+    all += e;
+    if (k != label) others += e;
   }
   others = reduce(others, Plus{});
-  const float own = expf(static_cast<float>(logits[label]) - largest), inverse = 1 / (own + others);
+  all = reduce(all, Plus{});
+  const float own = expf(static_cast<float>(logits[label]) - largest), inverse = 1 / all;
   return {largest, inverse, own * inverse, others * inverse};
 }
 
 /// In place of a pixel's softmax s: the gradient with respect to its logits, from that with respect to its
-/// probabilities, `slope(k)`. Slopes are taken from the label's, so that nothing cancels where the label is
-/// almost certain.
+/// probabilities, `slope(k)`. The mean of the slopes is one by the sum of s as it was rounded, and in double:
+/// little is left of slopes that are almost the mean.
 template <class Slope>
-__device__ __forceinline__ void softmax_backward(float* s, int classes, int label, Slope slope) {
-  const float own = slope(label);
-  float mean = 0;
+__device__ __forceinline__ void softmax_backward(float* s, int classes, Slope slope) {
+  double sum = 0, weighted = 0;
   for (int k = 0; k < classes; ++k) {
-    if (k != label) mean += s[k] * (slope(k) - own);
+    sum += s[k];
+    weighted += s[k] * slope(k);
   }
-  for (int k = 0; k < classes; ++k) s[k] *= k == label ? -mean : slope(k) - own - mean;
+  const double mean = weighted / sum;
+  for (int k = 0; k < classes; ++k) s[k] *= static_cast<float>(slope(k) - mean);
 }
 
 }  // namespace glnet::cuda
