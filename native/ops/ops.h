@@ -10,6 +10,8 @@
 #include "ops/cast.h"
 #include "ops/concat.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_backward_data.h"
+#include "ops/conv2d_backward_weights.h"
 #include "ops/crop_resize.h"
 #include "ops/crop_resize_backward.h"
 #include "ops/decode_patches.h"
@@ -32,6 +34,8 @@
   X(Cast, cast)                                                    \
   X(Concat, concat)                                                \
   X(Conv2d, conv2d)                                                \
+  X(Conv2dBackwardData, conv2d_backward_data)                      \
+  X(Conv2dBackwardWeights, conv2d_backward_weights)                \
   X(CropResize, crop_resize)                                       \
   X(CropResizeBackward, crop_resize_backward)                      \
   X(DecodePatches, decode_patches)                                 \
