@@ -13,7 +13,12 @@ const Backend& cpu_backend() {
 #undef GLNET_ENTRY
     };
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
+    b.aggregate_conv_backward_data.prepare = cpu::prepare_aggregate_conv_backward_data;
+    b.aggregate_conv_backward_weights.prepare = cpu::prepare_aggregate_conv_backward_weights;
     b.conv2d.prepare = cpu::prepare_conv2d;
+    b.conv2d_backward_data.prepare = cpu::prepare_conv2d_backward_data;
+    b.conv2d_backward_weights.prepare = cpu::prepare_conv2d_backward_weights;
+    b.crop_resize_backward.prepare = cpu::prepare_crop_resize_backward;
     b.dice_loss.prepare = cpu::prepare_dice_loss;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
     b.lovasz_loss.prepare = cpu::prepare_lovasz_loss;

@@ -10,7 +10,12 @@ GLNET_OPS(GLNET_DECLARE)
 #undef GLNET_DECLARE
 
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_data(const AggregateConvBackwardData& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
+void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
+void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
+void prepare_crop_resize_backward(const CropResizeBackward& op, Prepare& prepare);
 void prepare_dice_loss(const DiceLoss& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_lovasz_loss(const LovaszLoss& op, Prepare& prepare);

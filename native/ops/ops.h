@@ -37,29 +37,34 @@
 #include "ops/sum_of_squares.h"
 #include "ops/triangle_resize.h"
 
-#define GLNET_OPS(X)               \
-  X(Accumulate, accumulate)        \
-  X(Adam, adam)                    \
-  X(Add, add)                      \
-  X(AggregateConv, aggregate_conv) \
-  X(Argmax, argmax)                \
-  X(BatchNorm, batch_norm)         \
-  X(Cast, cast)                    \
-  X(Concat, concat)                \
-  X(Conv2d, conv2d)                \
-  X(CropResize, crop_resize)       \
-  X(DecodePatches, decode_patches) \
-  X(DiceLoss, dice_loss)           \
-  X(FocalLoss, focal_loss)         \
-  X(LovaszLoss, lovasz_loss)       \
-  X(MaxPool, max_pool)             \
-  X(MergePatches, merge_patches)   \
-  X(Mse, mse)                      \
-  X(Relu, relu)                    \
-  X(Resize, resize)                \
-  X(Sgd, sgd)                      \
-  X(Slice, slice)                  \
-  X(Softmax, softmax)              \
-  X(Stitch, stitch)                \
-  X(SumOfSquares, sum_of_squares)  \
+#define GLNET_OPS(X)                                               \
+  X(Accumulate, accumulate)                                        \
+  X(Adam, adam)                                                    \
+  X(Add, add)                                                      \
+  X(AggregateConv, aggregate_conv)                                 \
+  X(AggregateConvBackwardData, aggregate_conv_backward_data)       \
+  X(AggregateConvBackwardWeights, aggregate_conv_backward_weights) \
+  X(Argmax, argmax)                                                \
+  X(BatchNorm, batch_norm)                                         \
+  X(Cast, cast)                                                    \
+  X(Concat, concat)                                                \
+  X(Conv2d, conv2d)                                                \
+  X(Conv2dBackwardData, conv2d_backward_data)                      \
+  X(Conv2dBackwardWeights, conv2d_backward_weights)                \
+  X(CropResize, crop_resize)                                       \
+  X(CropResizeBackward, crop_resize_backward)                      \
+  X(DecodePatches, decode_patches)                                 \
+  X(DiceLoss, dice_loss)                                           \
+  X(FocalLoss, focal_loss)                                         \
+  X(LovaszLoss, lovasz_loss)                                       \
+  X(MaxPool, max_pool)                                             \
+  X(MergePatches, merge_patches)                                   \
+  X(Mse, mse)                                                      \
+  X(Relu, relu)                                                    \
+  X(Resize, resize)                                                \
+  X(Sgd, sgd)                                                      \
+  X(Slice, slice)                                                  \
+  X(Softmax, softmax)                                              \
+  X(Stitch, stitch)                                                \
+  X(SumOfSquares, sum_of_squares)                                  \
   X(TriangleResize, triangle_resize)
