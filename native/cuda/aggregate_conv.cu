@@ -357,8 +357,9 @@ class Run {
     const auto stride = op_.weight.dim(1) * plan_.area();
     return {.w = op_.weight.as<const T>() + output_ * stride + part.first * plan_.area(),
             .columns = channels_,
-            .area = static_cast<int>(plan_.area()),
-            .output_stride = static_cast<int>(stride)};
+            .column_stride = static_cast<int>(stride),
+            .channel_stride = static_cast<int>(plan_.area()),
+            .row_stride = static_cast<int>(plan_.kernel)};
   }
 
   void convolve() const {
@@ -367,18 +368,18 @@ class Run {
       Maps<T> m = maps(part, true);
       m.patches = static_cast<int>(count_);
       m.kernel_height = m.kernel_width = static_cast<int>(plan_.kernel);
-      m.padding = static_cast<int>(plan_.kernel / 2);
+      m.top = m.left = -static_cast<int>(plan_.kernel / 2);
       const bool last = i + 1 == plan_.direct.size() && plan_.taps.empty();
-      gemm(context_, m, weights(part), finish(i > 0, last));
+      gemm(context_, Convolution<T>{m, weights(part)}, finish(i > 0, last));
     }
   }
 
   void multiply() const {
     for (const Part& part : plan_.taps) {
       Weights<T> w = weights(part);
-      w.split = w.area;
-      w.columns *= w.area;
-      gemm(context_, maps(part, false), w, Products{products(part), w.area, channels_});
+      w.split = static_cast<int>(plan_.area());
+      w.columns *= w.split;
+      gemm(context_, Convolution<T>{maps(part, false), w}, Products{products(part), w.split, channels_});
     }
   }
 
