@@ -6,6 +6,20 @@
 
 namespace glnet {
 
+/// Checks that `weight` [K, C, kh, kw] can be applied to an x [N, H, W, C]; returns the shape of the result.
+inline Shape conv2d_shape(const char* op, const Shape& x, const Shape& weight, int stride, int padding) {
+  check(weight[1] == x[3], op, ": weight ", weight, " takes ", weight[1], " channels, and x ", x, " has ",
+        x[3]);
+  check(stride >= 1 && padding >= 0, op, ": stride ", stride, " must be at least 1, padding ", padding,
+        " at least 0");
+  check(x[1] + 2 * padding >= weight[2] && x[2] + 2 * padding >= weight[3], op, ": x ", x,
+        " is smaller than the kernel of weight ", weight);
+  const auto side = [&](int64_t length, int64_t kernel) {
+    return (length + 2 * padding - kernel) / stride + 1;
+  };
+  return {x[0], side(x[1], weight[2]), side(x[2], weight[3]), weight[0]};
+}
+
 struct Conv2d {
   static constexpr const char* kName = "conv2d";
 
@@ -33,18 +47,9 @@ struct Conv2d {
   void infer() {
     check_rank(kName, "x", x, 4);
     check_rank(kName, "weight", weight, 4);
-    check(weight.dim(1) == x.dim(3), kName, ": weight ", weight.shape, " takes ", weight.dim(1),
-          " channels, and x ", x.shape, " has ", x.dim(3));
     check(weight.dtype == x.dtype, kName, ": weight is ", name_of(weight.dtype), ", x is ", name_of(x.dtype));
-    check(stride >= 1 && padding >= 0, kName, ": stride ", stride, " must be at least 1, padding ", padding,
-          " at least 0");
+    y.shape = conv2d_shape(kName, x.shape, weight.shape, stride, padding);
     if (bias) check_shape(kName, "bias", bias, {weight.dim(0)});
-    const auto side = [&](int64_t length, int64_t kernel) {
-      return (length + 2 * padding - kernel) / stride + 1;
-    };
-    check(x.dim(1) + 2 * padding >= weight.dim(2) && x.dim(2) + 2 * padding >= weight.dim(3), kName, ": x ",
-          x.shape, " is smaller than the kernel of weight ", weight.shape);
-    y.shape = {x.dim(0), side(x.dim(1), weight.dim(2)), side(x.dim(2), weight.dim(3)), weight.dim(0)};
     y.dtype = x.dtype;
     if (residual) {
       check_shape(kName, "residual", residual, y.shape);

@@ -8,6 +8,8 @@
 #include "ops/cast.h"
 #include "ops/concat.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_backward_data.h"
+#include "ops/conv2d_backward_weights.h"
 #include "ops/crop_resize.h"
 #include "ops/decode_patches.h"
 #include "ops/focal_loss.h"
@@ -19,21 +21,23 @@
 #include "ops/stitch.h"
 #include "ops/triangle_resize.h"
 
-#define GLNET_OPS(X)               \
-  X(Add, add)                      \
-  X(AggregateConv, aggregate_conv) \
-  X(Argmax, argmax)                \
-  X(BatchNorm, batch_norm)         \
-  X(Cast, cast)                    \
-  X(Concat, concat)                \
-  X(Conv2d, conv2d)                \
-  X(CropResize, crop_resize)       \
-  X(DecodePatches, decode_patches) \
-  X(FocalLoss, focal_loss)         \
-  X(MaxPool, max_pool)             \
-  X(MergePatches, merge_patches)   \
-  X(Relu, relu)                    \
-  X(Resize, resize)                \
-  X(Softmax, softmax)              \
-  X(Stitch, stitch)                \
+#define GLNET_OPS(X)                                \
+  X(Add, add)                                       \
+  X(AggregateConv, aggregate_conv)                  \
+  X(Argmax, argmax)                                 \
+  X(BatchNorm, batch_norm)                          \
+  X(Cast, cast)                                     \
+  X(Concat, concat)                                 \
+  X(Conv2d, conv2d)                                 \
+  X(Conv2dBackwardData, conv2d_backward_data)       \
+  X(Conv2dBackwardWeights, conv2d_backward_weights) \
+  X(CropResize, crop_resize)                        \
+  X(DecodePatches, decode_patches)                  \
+  X(FocalLoss, focal_loss)                          \
+  X(MaxPool, max_pool)                              \
+  X(MergePatches, merge_patches)                    \
+  X(Relu, relu)                                     \
+  X(Resize, resize)                                 \
+  X(Softmax, softmax)                               \
+  X(Stitch, stitch)                                 \
   X(TriangleResize, triangle_resize)

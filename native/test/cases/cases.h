@@ -8,6 +8,8 @@
 #include "test/cases/cast.h"
 #include "test/cases/concat.h"
 #include "test/cases/conv2d.h"
+#include "test/cases/conv2d_backward_data.h"
+#include "test/cases/conv2d_backward_weights.h"
 #include "test/cases/core.h"
 #include "test/cases/crop_resize.h"
 #include "test/cases/decode_patches.h"

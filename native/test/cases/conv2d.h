@@ -11,6 +11,48 @@ struct Conv2dSizes {
   int stride, padding;
 };
 
+inline std::string name_of(const Conv2dSizes& s) {
+  std::ostringstream name;
+  name << s.batch << "x" << s.height << "x" << s.width << "x" << s.channels << " to " << s.outputs
+       << ", kernel " << s.kernel << ", stride " << s.stride << ", padding " << s.padding;
+  return name.str();
+}
+
+/// What the backward ops are compared with the reference in.
+inline std::vector<Conv2dSizes> backward_sizes() {
+  return {
+      {1, 1, 1, 1, 1, 1, 1, 0},      {1, 1, 1, 1, 1, 3, 1, 1},      {1, 1, 1, 5, 64, 3, 1, 1},
+      {2, 31, 33, 3, 64, 7, 2, 3},   {1, 64, 61, 3, 8, 7, 2, 3},    {1, 31, 33, 5, 7, 3, 1, 1},
+      {2, 13, 17, 31, 21, 3, 1, 1},  {3, 7, 5, 64, 7, 3, 1, 1},     {1, 23, 19, 31, 2, 3, 1, 1},
+      {1, 19, 23, 16, 3, 5, 1, 2},   {1, 9, 40, 17, 1, 1, 1, 0},    {2, 33, 31, 31, 33, 1, 1, 0},
+      {1, 33, 33, 64, 128, 1, 2, 0}, {1, 33, 32, 31, 64, 3, 2, 1},  {1, 31, 31, 16, 2, 3, 2, 1},
+      {1, 11, 13, 7, 5, 2, 1, 0},    {1, 11, 13, 7, 5, 4, 3, 2},    {1, 5, 5, 3, 7, 1, 1, 1},
+      {1, 3, 3, 3, 4, 3, 1, 4},      {2, 16, 16, 256, 64, 1, 1, 0}, {6, 8, 8, 64, 64, 3, 1, 1},
+      {1, 32, 32, 16, 64, 3, 2, 1},  {1, 5, 6, 2, 2, 5, 1, 0},      {1, 23, 29, 40, 131, 3, 1, 1},
+      {2, 31, 17, 5, 133, 3, 1, 1},  {1, 12, 15, 6, 4, 1, 3, 0},    {2, 14, 12, 8, 16, 2, 3, 0},
+  };
+}
+
+/// Small enough for differences: odd sizes, strides that leave pixels out, padding beyond the kernel.
+inline std::vector<Conv2dSizes> gradient_sizes() {
+  return {{2, 5, 7, 3, 5, 3, 1, 1}, {1, 8, 7, 3, 2, 3, 2, 1}, {1, 9, 11, 2, 3, 4, 3, 2},
+          {2, 6, 5, 3, 4, 1, 2, 0}, {1, 3, 3, 2, 3, 3, 1, 4}, {1, 11, 9, 3, 2, 7, 2, 3}};
+}
+
+/// ResNet-50 at 508 px in training, a batch of 6, then two layers of the FPN.
+inline std::vector<Conv2dSizes> training_layers() {
+  return {
+      {6, 508, 508, 3, 64, 7, 2, 3},    {6, 127, 127, 64, 64, 1, 1, 0},   {6, 127, 127, 64, 64, 3, 1, 1},
+      {6, 127, 127, 64, 256, 1, 1, 0},  {6, 127, 127, 256, 64, 1, 1, 0},  {6, 127, 127, 256, 512, 1, 2, 0},
+      {6, 127, 127, 256, 128, 1, 1, 0}, {6, 127, 127, 128, 128, 3, 2, 1}, {6, 64, 64, 128, 128, 3, 1, 1},
+      {6, 64, 64, 128, 512, 1, 1, 0},   {6, 64, 64, 512, 128, 1, 1, 0},   {6, 64, 64, 512, 1024, 1, 2, 0},
+      {6, 64, 64, 256, 256, 3, 2, 1},   {6, 32, 32, 256, 256, 3, 1, 1},   {6, 32, 32, 256, 1024, 1, 1, 0},
+      {6, 32, 32, 1024, 256, 1, 1, 0},  {6, 32, 32, 1024, 2048, 1, 2, 0}, {6, 32, 32, 512, 512, 3, 2, 1},
+      {6, 16, 16, 512, 512, 3, 1, 1},   {6, 16, 16, 512, 2048, 1, 1, 0},  {6, 16, 16, 2048, 512, 1, 1, 0},
+      {6, 127, 127, 256, 256, 3, 1, 1}, {6, 127, 127, 512, 7, 3, 1, 1},
+  };
+}
+
 inline Conv2d random_conv2d(Builder& b, const Conv2dSizes& s, bool bias, bool residual, bool relu) {
   Conv2d op;
   op.x = {b.tensor({s.batch, s.height, s.width, s.channels})};
@@ -38,12 +80,6 @@ inline Conv2d special_conv2d(Builder& b, int64_t outputs, const std::vector<doub
 }
 
 inline void conv2d_cases(Suite& suite) {
-  const auto name_of = [](const Conv2dSizes& s) {
-    std::ostringstream name;
-    name << s.batch << "x" << s.height << "x" << s.width << "x" << s.channels << " to " << s.outputs
-         << ", kernel " << s.kernel << ", stride " << s.stride << ", padding " << s.padding;
-    return name.str();
-  };
   const Conv2dSizes sizes[] = {
       {1, 1, 1, 1, 1, 1, 1, 0},      {1, 1, 1, 1, 1, 3, 1, 1},      {1, 1, 1, 5, 64, 3, 1, 1},
       {2, 31, 33, 3, 64, 7, 2, 3},   {1, 64, 61, 3, 8, 7, 2, 3},    {1, 31, 33, 5, 7, 3, 1, 1},
@@ -183,6 +219,10 @@ inline void conv2d_cases(Suite& suite) {
     suite.bench<Conv2d>(name_of(layer.sizes) + (layer.residual ? ", residual" : ""), [=](Builder& b) {
       return random_conv2d(b, layer.sizes, true, layer.residual, true);
     });
+  }
+  for (const Conv2dSizes& s : training_layers()) {
+    suite.bench<Conv2d>(name_of(s) + ", training",
+                        [=](Builder& b) { return random_conv2d(b, s, false, false, false); });
   }
   suite.bench<Conv2d>("classify 127x127x512 to 7", [](Builder& b) {
     return random_conv2d(b, {1, 127, 127, 512, 7, 3, 1, 1}, true, false, false);
