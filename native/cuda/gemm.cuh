@@ -38,9 +38,10 @@ struct Maps {
       pixel = row = column = INT32_MIN / 2;
       return;
     }
-    const auto line = static_cast<int>(m / out_width);
+    const auto at = static_cast<int>(m);  // as check_gemm says
+    const int line = at / out_width;
     row = line % out_height * stride + top;
-    column = static_cast<int>(m % out_width) * stride + left;
+    column = at % out_width * stride + left;
     pixel = line / out_height * map_stride + row * width + column;
   }
   __device__ bool inside(int row, int column) const {

@@ -175,6 +175,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
       for (int j = 0; j < 4; ++j) next_left[i].v[j] = Tile::element(quad.v[j]);
     }
     for (int i = 0; i < kRightLoads; ++i) {
+      next_right[i] = {};
       if (loader + i * kLoaders >= kColumnQuads) break;
       const typename Product::Columns column = columns[loader + i * kLoaders];
       const Quad<Value> quad = product.right(column, d);
