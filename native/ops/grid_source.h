@@ -1,22 +1,36 @@
-// A map as seen from another grid: a crop for each patch, then bilinear resizes. Shared by crop_resize and
-// aggregate_conv.
+// A map as seen from another grid: a crop for each patch, then bilinear resizes. Shared by crop_resize,
+// aggregate_conv and their backward ops.
 #pragma once
 
 #include "core/fields.h"
 
 namespace glnet {
 
-struct GridSource {
-  In x;                    ///< [N, H, W, C], or [1, H, W, C] if cropped or the same for every patch
+/// What becomes of a map [N, H, W, C], whose dimensions are `Source::map_dim(0)` to `map_dim(3)`.
+template <class Source>
+struct GridView {
   std::vector<int> tops;   ///< first row of each patch's crop; empty: no crop
   std::vector<int> lefts;  ///< first column of each patch's crop
   int crop_height = 0;     ///< rows of every crop
   int crop_width = 0;      ///< columns of every crop
   std::vector<int> sizes;  ///< resizes after the crop, one after the other: h1, w1, h2, w2, ...; may be empty
 
+  bool cropped() const { return !tops.empty(); }
+  int64_t channels() const { return map_dim(3); }
+  /// Number of patches that the source says there are; 1 fits any number.
+  int64_t batch() const { return cropped() ? static_cast<int64_t>(tops.size()) : map_dim(0); }
+  /// Height and width before the resizes.
+  int64_t base_height() const { return cropped() ? crop_height : map_dim(1); }
+  int64_t base_width() const { return cropped() ? crop_width : map_dim(2); }
+  /// Height and width on the target grid.
+  int64_t height() const { return sizes.empty() ? base_height() : sizes[sizes.size() - 2]; }
+  int64_t width() const { return sizes.empty() ? base_width() : sizes.back(); }
+  /// Of the map.
+  Shape map_shape() const { return {map_dim(0), map_dim(1), map_dim(2), map_dim(3)}; }
+
+ protected:
   template <class Self, class Visit>
-  static void fields(Self& s, Visit&& visit) {
-    visit("x", s.x);
+  static void view_fields(Self& s, Visit&& visit) {
     visit("tops", s.tops);
     visit("lefts", s.lefts);
     visit("cropHeight", s.crop_height);
@@ -24,33 +38,85 @@ struct GridSource {
     visit("sizes", s.sizes);
   }
 
-  bool cropped() const { return !tops.empty(); }
-  int64_t channels() const { return x.dim(3); }
-  /// Number of patches that the source says there are; 1 fits any number.
-  int64_t batch() const { return cropped() ? static_cast<int64_t>(tops.size()) : x.dim(0); }
-  /// Height and width before the resizes.
-  int64_t base_height() const { return cropped() ? crop_height : x.dim(1); }
-  int64_t base_width() const { return cropped() ? crop_width : x.dim(2); }
-  /// Height and width on the target grid.
-  int64_t height() const { return sizes.empty() ? base_height() : sizes[sizes.size() - 2]; }
-  int64_t width() const { return sizes.empty() ? base_width() : sizes.back(); }
-
-  void validate(const char* op) const {
-    check_rank(op, "source", x, 4);
+  void validate_view(const char* op) const {
     check(tops.size() == lefts.size(), op, ": a source has ", tops.size(), " tops and ", lefts.size(),
           " lefts");
     check(sizes.size() % 2 == 0, op, ": sizes are pairs of height and width, and there are ", sizes.size());
     for (const int s : sizes) check(s > 0, op, ": a size of ", s, " must be positive");
     if (!cropped()) return;
-    check(x.dim(0) == 1, op, ": crops are taken from one map, and the source has ", x.dim(0));
+    check(map_dim(0) == 1, op, ": crops are taken from one map, and the source has ", map_dim(0));
     check(crop_height > 0 && crop_width > 0, op, ": the crop of ", crop_height, " x ", crop_width,
           " is empty");
     for (size_t i = 0; i < tops.size(); ++i) {
-      check(tops[i] >= 0 && lefts[i] >= 0 && tops[i] <= x.dim(1) - crop_height &&
-                lefts[i] <= x.dim(2) - crop_width,
+      check(tops[i] >= 0 && lefts[i] >= 0 && tops[i] <= map_dim(1) - crop_height &&
+                lefts[i] <= map_dim(2) - crop_width,
             op, ": the crop at row ", tops[i], ", column ", lefts[i], " of ", crop_height, " x ", crop_width,
-            " leaves the map ", x.shape);
+            " leaves the map ", map_shape());
     }
+  }
+
+ private:
+  int64_t map_dim(size_t i) const { return static_cast<const Source&>(*this).map_dim(i); }
+};
+
+/// The geometry of a source without its data: of a map whose gradient is asked for.
+struct MapGeometry : GridView<MapGeometry> {
+  // Of the map [batch, height, width, channels]; batch is 1 if it is cropped or the same for every patch.
+  int map_batch = 0;
+  int map_height = 0;
+  int map_width = 0;
+  int map_channels = 0;
+
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit&& visit) {
+    visit("batch", s.map_batch);
+    visit("height", s.map_height);
+    visit("width", s.map_width);
+    visit("channels", s.map_channels);
+    view_fields(s, visit);
+  }
+
+  int64_t map_dim(size_t i) const {
+    const int dims[] = {map_batch, map_height, map_width, map_channels};
+    return dims[i];
+  }
+
+  void validate(const char* op) const {
+    for (size_t i = 0; i < 4; ++i) {
+      check(map_dim(i) > 0, op, ": the source's map must have a positive size, and is ", map_shape());
+    }
+    validate_view(op);
+  }
+};
+
+struct GridSource : GridView<GridSource> {
+  In x;  ///< [N, H, W, C], or [1, H, W, C] if cropped or the same for every patch
+
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit&& visit) {
+    visit("x", s.x);
+    view_fields(s, visit);
+  }
+
+  int64_t map_dim(size_t i) const { return x.dim(i); }
+
+  void validate(const char* op) const {
+    check_rank(op, "source", x, 4);
+    validate_view(op);
+  }
+
+  MapGeometry geometry() const {
+    MapGeometry g;
+    g.tops = tops;
+    g.lefts = lefts;
+    g.crop_height = crop_height;
+    g.crop_width = crop_width;
+    g.sizes = sizes;
+    g.map_batch = static_cast<int>(x.dim(0));
+    g.map_height = static_cast<int>(x.dim(1));
+    g.map_width = static_cast<int>(x.dim(2));
+    g.map_channels = static_cast<int>(x.dim(3));
+    return g;
   }
 };
 

@@ -41,4 +41,24 @@ inline void bilinear(const double* x, int64_t h, int64_t w, int64_t c, double* y
   }
 }
 
+/// The adjoint of `bilinear`: dx [h, w, c], which starts as zero, of dy [h2, w2, c].
+inline void bilinear_backward(const double* dy, int64_t h2, int64_t w2, int64_t c, double* dx, int64_t h,
+                              int64_t w) {
+  for (int64_t row = 0; row < h2; ++row) {
+    for (int64_t column = 0; column < w2; ++column) {
+      const BilinearPosition v(row, h, h2), u(column, w, w2);
+      for (int64_t k = 0; k < c; ++k) {
+        const double value = dy[(row * w2 + column) * c + k];
+        const auto tap = [&](int64_t r, int64_t s, double weight) {
+          if (weight != 0) dx[(r * w + s) * c + k] += weight * value;
+        };
+        tap(v.first, u.first, v.first_weight * u.first_weight);
+        tap(v.first, u.second, v.first_weight * u.second_weight);
+        tap(v.second, u.first, v.second_weight * u.first_weight);
+        tap(v.second, u.second, v.second_weight * u.second_weight);
+      }
+    }
+  }
+}
+
 }  // namespace glnet::reference

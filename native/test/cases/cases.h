@@ -3,6 +3,8 @@
 
 #include "test/cases/add.h"
 #include "test/cases/aggregate_conv.h"
+#include "test/cases/aggregate_conv_backward_data.h"
+#include "test/cases/aggregate_conv_backward_weights.h"
 #include "test/cases/argmax.h"
 #include "test/cases/batch_norm.h"
 #include "test/cases/cast.h"
@@ -12,6 +14,7 @@
 #include "test/cases/conv2d_backward_weights.h"
 #include "test/cases/core.h"
 #include "test/cases/crop_resize.h"
+#include "test/cases/crop_resize_backward.h"
 #include "test/cases/decode_patches.h"
 #include "test/cases/focal_loss.h"
 #include "test/cases/max_pool.h"
