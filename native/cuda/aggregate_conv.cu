@@ -35,10 +35,6 @@ constexpr size_t kMostTapSources = 16;
 constexpr int64_t kBandBytes = 48 << 10;  // of shared memory, for the sums down the columns
 constexpr int64_t kLeastLanes = 8;        // channels of a block, with which the band must fit
 
-int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
 /// The products of one source, and how they are resized.
 struct TapSource {
   const float* products;  ///< [patches, height, width, k k, channels]
@@ -138,12 +134,8 @@ Chain chain_along(const GridSource& s, size_t axis) {
 
 /// Whether to apply the taps of the weight to the source on its own grid.
 bool taps_pay(const GridSource& s, const View& weight) {
-  // Narrow tiles read more for each multiply-add. A term of the gather costs about as much as eight.
-  const auto columns = [](int64_t n) {
-    if (n <= kThin) return 3.0 * kThin;
-    if (n <= kNarrow) return 1.5 * kNarrow;
-    return static_cast<double>(round_up(n, kSquare));
-  };
+  // A term of the gather costs about as much as eight multiply-adds.
+  const auto columns = [](int64_t n) { return static_cast<double>(column_cost(n)); };
   const int64_t outputs = weight.dim(0), kernel = weight.dim(2), area = kernel * kernel;
   const auto own = static_cast<double>(s.base_height() * s.base_width());
   const auto target = static_cast<double>(s.height() * s.width());

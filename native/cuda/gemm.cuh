@@ -215,6 +215,17 @@ struct Products {
 // Columns of a thin and of a narrow tile, and the sides of a square and of a large one.
 constexpr int kThin = 8, kNarrow = 32, kSquare = 64, kLarge = 128;
 
+constexpr int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+/// What a row of a product with so many columns costs: narrow tiles read more for each multiply-add.
+constexpr int64_t column_cost(int64_t n) {
+  if (n <= kThin) return 3 * kThin;
+  if (n <= kNarrow) return kNarrow + kNarrow / 2;
+  return round_up(n, kSquare);
+}
+
 /// Multiplies, and hands the sums to `ending`: Finish<T> or Products. T: float or bfloat16.
 template <class T, class Ending>
 void gemm(const Context& context, const Convolution<T>& product, const Ending& ending);

@@ -4,25 +4,27 @@
 #include "core/backend.h"
 
 // The ops that have a CUDA version.
-#define GLNET_CUDA_OPS(X)                           \
-  X(Add, add)                                       \
-  X(AggregateConv, aggregate_conv)                  \
-  X(Argmax, argmax)                                 \
-  X(BatchNorm, batch_norm)                          \
-  X(Cast, cast)                                     \
-  X(Concat, concat)                                 \
-  X(Conv2d, conv2d)                                 \
-  X(Conv2dBackwardData, conv2d_backward_data)       \
-  X(Conv2dBackwardWeights, conv2d_backward_weights) \
-  X(CropResize, crop_resize)                        \
-  X(DecodePatches, decode_patches)                  \
-  X(FocalLoss, focal_loss)                          \
-  X(MaxPool, max_pool)                              \
-  X(MergePatches, merge_patches)                    \
-  X(Relu, relu)                                     \
-  X(Resize, resize)                                 \
-  X(Softmax, softmax)                               \
-  X(Stitch, stitch)                                 \
+#define GLNET_CUDA_OPS(X)                                          \
+  X(Add, add)                                                      \
+  X(AggregateConv, aggregate_conv)                                 \
+  X(AggregateConvBackwardData, aggregate_conv_backward_data)       \
+  X(AggregateConvBackwardWeights, aggregate_conv_backward_weights) \
+  X(Argmax, argmax)                                                \
+  X(BatchNorm, batch_norm)                                         \
+  X(Cast, cast)                                                    \
+  X(Concat, concat)                                                \
+  X(Conv2d, conv2d)                                                \
+  X(Conv2dBackwardData, conv2d_backward_data)                      \
+  X(Conv2dBackwardWeights, conv2d_backward_weights)                \
+  X(CropResize, crop_resize)                                       \
+  X(DecodePatches, decode_patches)                                 \
+  X(FocalLoss, focal_loss)                                         \
+  X(MaxPool, max_pool)                                             \
+  X(MergePatches, merge_patches)                                   \
+  X(Relu, relu)                                                    \
+  X(Resize, resize)                                                \
+  X(Softmax, softmax)                                              \
+  X(Stitch, stitch)                                                \
   X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
@@ -32,6 +34,8 @@ GLNET_CUDA_OPS(GLNET_DECLARE)
 #undef GLNET_DECLARE
 
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_data(const AggregateConvBackwardData& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
@@ -49,6 +53,8 @@ inline void fill(Backend& backend) {
   GLNET_CUDA_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
   backend.aggregate_conv.prepare = prepare_aggregate_conv;
+  backend.aggregate_conv_backward_data.prepare = prepare_aggregate_conv_backward_data;
+  backend.aggregate_conv_backward_weights.prepare = prepare_aggregate_conv_backward_weights;
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
   backend.conv2d_backward_data.prepare = prepare_conv2d_backward_data;
