@@ -35,10 +35,6 @@ constexpr size_t kMostTapSources = 16;
 constexpr int64_t kBandBytes = 48 << 10;  // of shared memory, for the sums down the columns
 constexpr int64_t kLeastLanes = 8;        // channels of a block, with which the band must fit
 
-int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
 /// The products of one source, and how they are resized.
 struct TapSource {
   const float* products;  ///< [patches, height, width, k k, channels]
@@ -138,12 +134,8 @@ Chain chain_along(const GridSource& s, size_t axis) {
 
 /// Whether to apply the taps of the weight to the source on its own grid.
 bool taps_pay(const GridSource& s, const View& weight) {
-  // Narrow tiles read more for each multiply-add. A term of the gather costs about as much as eight.
-  const auto columns = [](int64_t n) {
-    if (n <= kThin) return 3.0 * kThin;
-    if (n <= kNarrow) return 1.5 * kNarrow;
-    return static_cast<double>(round_up(n, kSquare));
-  };
+  // A term of the gather costs about as much as eight multiply-adds.
+  const auto columns = [](int64_t n) { return static_cast<double>(column_cost(n)); };
   const int64_t outputs = weight.dim(0), kernel = weight.dim(2), area = kernel * kernel;
   const auto own = static_cast<double>(s.base_height() * s.base_width());
   const auto target = static_cast<double>(s.height() * s.width());
@@ -357,8 +349,9 @@ class Run {
     const auto stride = op_.weight.dim(1) * plan_.area();
     return {.w = op_.weight.as<const T>() + output_ * stride + part.first * plan_.area(),
             .columns = channels_,
-            .area = static_cast<int>(plan_.area()),
-            .output_stride = static_cast<int>(stride)};
+            .column_stride = static_cast<int>(stride),
+            .channel_stride = static_cast<int>(plan_.area()),
+            .row_stride = static_cast<int>(plan_.kernel)};
   }
 
   void convolve() const {
@@ -367,18 +360,18 @@ class Run {
       Maps<T> m = maps(part, true);
       m.patches = static_cast<int>(count_);
       m.kernel_height = m.kernel_width = static_cast<int>(plan_.kernel);
-      m.padding = static_cast<int>(plan_.kernel / 2);
+      m.top = m.left = -static_cast<int>(plan_.kernel / 2);
       const bool last = i + 1 == plan_.direct.size() && plan_.taps.empty();
-      gemm(context_, m, weights(part), finish(i > 0, last));
+      gemm(context_, Convolution<T>{m, weights(part)}, finish(i > 0, last));
     }
   }
 
   void multiply() const {
     for (const Part& part : plan_.taps) {
       Weights<T> w = weights(part);
-      w.split = w.area;
-      w.columns *= w.area;
-      gemm(context_, maps(part, false), w, Products{products(part), w.area, channels_});
+      w.split = static_cast<int>(plan_.area());
+      w.columns *= w.split;
+      gemm(context_, Convolution<T>{maps(part, false), w}, Products{products(part), w.split, channels_});
     }
   }
 

@@ -36,12 +36,14 @@ void conv2d(const Conv2d& op, const Context& context) {
                        .kernel_height = size(op.weight, 2),
                        .kernel_width = size(op.weight, 3),
                        .stride = op.stride,
-                       .padding = op.padding};
+                       .top = -op.padding,
+                       .left = -op.padding};
     const Weights<T> weights{.w = op.weight.as<const T>(),
                              .columns = size(op.weight, 0),
-                             .area = maps.taps(),
-                             .output_stride = maps.channels * maps.taps()};
-    gemm(context, maps, weights,
+                             .column_stride = maps.channels * maps.taps(),
+                             .channel_stride = maps.taps(),
+                             .row_stride = maps.kernel_width};
+    gemm(context, Convolution<T>{maps, weights},
          Finish<T>{.y = op.y.as<T>(),
                    .bias = op.bias.as<const float>(),
                    .addend = op.residual.as<const T>(),

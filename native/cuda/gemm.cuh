@@ -1,5 +1,7 @@
-// Matrix products for convolutions, which gemm.cu computes: y[m, n] = sum over k of left[m, k] right[k, n] in
-// float32, where m counts the pixels of the output, n its channels and k pairs of input channel and tap.
+// Matrix products for convolutions: y[m, n] = sum over k of left[m, k] right[k, n] in float32, where neither
+// matrix is ever built. A product says where its elements lie; gemm_kernel.cuh computes any of them, gemm.cu
+// the convolution, where m counts the pixels of the output, n its channels and k pairs of input channel and
+// tap.
 #pragma once
 
 #include "cuda/common.cuh"
@@ -15,82 +17,121 @@ struct alignas(4 * sizeof(T)) Quad {
   T v[4];
 };
 
-/// A channel and a tap, and how many pixels the tap lies after the first.
-struct Depth {
-  int channel, tap, tap_row, tap_column, pixels;
-};
-
-/// The left matrix: maps [N, height, width, channels], and how a convolution reads them.
+/// Maps [N, height, width, channels], and where the taps of each pixel of another grid meet them.
 template <class T>
 struct Maps {
   const T* x;
   int height, width, channels;
   int map_stride;  ///< pixels from one patch's map to the next; 0 if there is one for all
   int out_height, out_width, patches;
-  int kernel_height = 1, kernel_width = 1, stride = 1, padding = 0;
+  int kernel_height = 1, kernel_width = 1;
+  int stride = 1;         ///< from one pixel of the other grid to the next
+  int top = 0, left = 0;  ///< where the first tap of its first pixel lies: minus the padding
+  int tap_stride = 1;     ///< from one tap to the next: -1 where the maps are a convolution's results
 
   __host__ __device__ int64_t rows() const { return static_cast<int64_t>(patches) * out_height * out_width; }
   __host__ __device__ int taps() const { return kernel_height * kernel_width; }
-  /// Whether channels and taps are walked through together.
-  __device__ bool few_channels() const { return channels < kDepth; }
-  __device__ int steps() const {
-    return few_channels() ? (channels * taps() + kDepth - 1) / kDepth
-                          : (channels + kDepth - 1) / kDepth * taps();
-  }
-  /// The k of a step; its channel may be past the last.
-  __device__ Depth depth(int step, int k) const {
-    Depth d;
-    if (few_channels()) {
-      const int at = step * kDepth + k;
-      d.channel = at / taps();
-      d.tap = at % taps();
-    } else {
-      d.channel = step / taps() * kDepth + k;
-      d.tap = step % taps();
-    }
-    d.tap_row = d.tap / kernel_width;
-    d.tap_column = d.tap % kernel_width;
-    d.pixels = d.tap_row * width + d.tap_column;
-    return d;
-  }
-  /// Where the first tap of an output pixel lies: in the maps, and its row and column. Outside for rows past
-  /// the last.
+  /// Where the first tap of a pixel lies: in the maps, and its row and column. Outside for pixels past the
+  /// last.
   __device__ void place(int64_t m, int& pixel, int& row, int& column) const {
     if (m >= rows()) {
       pixel = row = column = INT32_MIN / 2;
       return;
     }
-    const auto line = static_cast<int>(m / out_width);
-    row = line % out_height * stride - padding;
-    column = static_cast<int>(m % out_width) * stride - padding;
+    const auto at = static_cast<int>(m);  // as check_gemm says
+    const int line = at / out_width;
+    row = line % out_height * stride + top;
+    column = at % out_width * stride + left;
     pixel = line / out_height * map_stride + row * width + column;
   }
-  __device__ T read(int pixel, int row, int column, const Depth& d) const {
-    const bool inside = static_cast<unsigned>(row + d.tap_row) < static_cast<unsigned>(height) &&
-                        static_cast<unsigned>(column + d.tap_column) < static_cast<unsigned>(width) &&
-                        d.channel < channels;
-    if (!inside) return T(0.0f);
-    return x[static_cast<int64_t>(pixel + d.pixels) * channels + d.channel];
+  __device__ bool inside(int row, int column) const {
+    return static_cast<unsigned>(row) < static_cast<unsigned>(height) &&
+           static_cast<unsigned>(column) < static_cast<unsigned>(width);
   }
 };
 
-/// The right matrix: weights [K, C, area] from their first input channel on. For products, whose taps are
-/// columns of their own, `split` is the area, else 1.
+/// Weights by column, channel of the maps and tap. `w` is that of the first of each. In products whose taps
+/// are columns of their own, these are pairs of `split` taps each.
 template <class T>
 struct Weights {
   const T* w;
-  int columns;        ///< K times split
-  int area;           ///< kh kw
-  int output_stride;  ///< C area
+  int columns;
+  int column_stride, channel_stride;
+  int row_stride = 0, tap_stride = 1;  ///< from one row of taps to the next, and within it
   int split = 1;
 
   /// Where a column begins; -1 for columns past the last.
   __device__ int place(int column) const {
-    return column < columns ? column / split * output_stride + column % split : -1;
+    return column < columns ? column / split * column_stride + column % split : -1;
   }
-  __device__ T read(int begin, const Depth& d, int channels) const {
-    if (begin < 0 || d.channel >= channels) return T(0.0f);
-    return w[static_cast<int64_t>(begin) + static_cast<int64_t>(d.channel) * area + d.tap];
+};
+
+/// The product of a convolution: pixels of the output, by its channels, by channels and taps of the input.
+template <class T>
+struct Convolution {
+  using Value = T;
+  static constexpr bool kDepthFastest = true;
+
+  Maps<T> maps;
+  Weights<T> weights;
+
+  struct Rows {
+    Quad<int> pixel, row, column;
+  };
+  using Columns = Quad<int>;
+  /// A channel and a tap: how far it lies from the first one in the maps, and in the weights.
+  struct Depth {
+    int channel, row, column, pixels;
+    int weight;  ///< -1 for channels past the last
+  };
+
+  __host__ __device__ int64_t rows() const { return maps.rows(); }
+  __host__ __device__ int columns() const { return weights.columns; }
+  /// Whether channels and taps are walked through together.
+  __device__ bool few_channels() const { return maps.channels < kDepth; }
+  __device__ int steps() const {
+    return few_channels() ? (maps.channels * maps.taps() + kDepth - 1) / kDepth
+                          : (maps.channels + kDepth - 1) / kDepth * maps.taps();
+  }
+  __device__ Depth depth(int step, int k) const {
+    const int at = few_channels() ? step * kDepth + k : step, tap = at % maps.taps();
+    Depth d;
+    d.channel = few_channels() ? at / maps.taps() : at / maps.taps() * kDepth + k;
+    const int row = tap / maps.kernel_width, column = tap % maps.kernel_width;
+    d.row = row * maps.tap_stride;
+    d.column = column * maps.tap_stride;
+    d.pixels = d.row * maps.width + d.column;
+    d.weight = d.channel < maps.channels ? d.channel * weights.channel_stride + row * weights.row_stride +
+                                               column * weights.tap_stride
+                                         : -1;
+    return d;
+  }
+  __device__ Rows place_rows(int64_t first) const {
+    Rows r;
+    for (int i = 0; i < 4; ++i) maps.place(first + i, r.pixel.v[i], r.row.v[i], r.column.v[i]);
+    return r;
+  }
+  __device__ Columns place_columns(int first) const {
+    Columns begin;
+    for (int i = 0; i < 4; ++i) begin.v[i] = weights.place(first + i);
+    return begin;
+  }
+  __device__ Quad<T> left(const Rows& rows, const Depth& d) const {
+    Quad<T> q;
+    for (int i = 0; i < 4; ++i) {
+      const bool inside = maps.inside(rows.row.v[i] + d.row, rows.column.v[i] + d.column) && d.weight >= 0;
+      q.v[i] = inside ? maps.x[static_cast<int64_t>(rows.pixel.v[i] + d.pixels) * maps.channels + d.channel]
+                      : T(0.0f);
+    }
+    return q;
+  }
+  __device__ Quad<T> right(const Columns& begin, const Depth& d) const {
+    Quad<T> q;
+    for (int i = 0; i < 4; ++i) {
+      const bool inside = begin.v[i] >= 0 && d.weight >= 0;
+      q.v[i] = inside ? weights.w[begin.v[i] + d.weight] : T(0.0f);
+    }
+    return q;
   }
 };
 
@@ -174,9 +215,20 @@ struct Products {
 // Columns of a thin and of a narrow tile, and the sides of a square and of a large one.
 constexpr int kThin = 8, kNarrow = 32, kSquare = 64, kLarge = 128;
 
+constexpr int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+/// What a row of a product with so many columns costs: narrow tiles read more for each multiply-add.
+constexpr int64_t column_cost(int64_t n) {
+  if (n <= kThin) return 3 * kThin;
+  if (n <= kNarrow) return kNarrow + kNarrow / 2;
+  return round_up(n, kSquare);
+}
+
 /// Multiplies, and hands the sums to `ending`: Finish<T> or Products. T: float or bfloat16.
 template <class T, class Ending>
-void gemm(const Context& context, const Maps<T>& maps, const Weights<T>& weights, const Ending& ending);
+void gemm(const Context& context, const Convolution<T>& product, const Ending& ending);
 
 /// What a device can refuse before anything is queued: other types, and what 32 bits cannot index. Also reads
 /// the environment, here on the submitting thread, which is the one that may change it.

@@ -4,31 +4,35 @@
 #include "core/backend.h"
 
 // The ops that have a CUDA version.
-#define GLNET_CUDA_OPS(X)          \
-  X(Accumulate, accumulate)        \
-  X(Adam, adam)                    \
-  X(Add, add)                      \
-  X(AggregateConv, aggregate_conv) \
-  X(Argmax, argmax)                \
-  X(BatchNorm, batch_norm)         \
-  X(Cast, cast)                    \
-  X(Concat, concat)                \
-  X(Conv2d, conv2d)                \
-  X(CropResize, crop_resize)       \
-  X(DecodePatches, decode_patches) \
-  X(DiceLoss, dice_loss)           \
-  X(FocalLoss, focal_loss)         \
-  X(LovaszLoss, lovasz_loss)       \
-  X(MaxPool, max_pool)             \
-  X(MergePatches, merge_patches)   \
-  X(Mse, mse)                      \
-  X(Relu, relu)                    \
-  X(Resize, resize)                \
-  X(Sgd, sgd)                      \
-  X(Slice, slice)                  \
-  X(Softmax, softmax)              \
-  X(Stitch, stitch)                \
-  X(SumOfSquares, sum_of_squares)  \
+#define GLNET_CUDA_OPS(X)                                          \
+  X(Accumulate, accumulate)                                        \
+  X(Adam, adam)                                                    \
+  X(Add, add)                                                      \
+  X(AggregateConv, aggregate_conv)                                 \
+  X(AggregateConvBackwardData, aggregate_conv_backward_data)       \
+  X(AggregateConvBackwardWeights, aggregate_conv_backward_weights) \
+  X(Argmax, argmax)                                                \
+  X(BatchNorm, batch_norm)                                         \
+  X(Cast, cast)                                                    \
+  X(Concat, concat)                                                \
+  X(Conv2d, conv2d)                                                \
+  X(Conv2dBackwardData, conv2d_backward_data)                      \
+  X(Conv2dBackwardWeights, conv2d_backward_weights)                \
+  X(CropResize, crop_resize)                                       \
+  X(DecodePatches, decode_patches)                                 \
+  X(DiceLoss, dice_loss)                                           \
+  X(FocalLoss, focal_loss)                                         \
+  X(LovaszLoss, lovasz_loss)                                       \
+  X(MaxPool, max_pool)                                             \
+  X(MergePatches, merge_patches)                                   \
+  X(Mse, mse)                                                      \
+  X(Relu, relu)                                                    \
+  X(Resize, resize)                                                \
+  X(Sgd, sgd)                                                      \
+  X(Slice, slice)                                                  \
+  X(Softmax, softmax)                                              \
+  X(Stitch, stitch)                                                \
+  X(SumOfSquares, sum_of_squares)                                  \
   X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
@@ -39,8 +43,12 @@ GLNET_CUDA_OPS(GLNET_DECLARE)
 
 void prepare_adam(const Adam& op, Prepare& prepare);
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_data(const AggregateConvBackwardData& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
+void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
+void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
 void prepare_dice_loss(const DiceLoss& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
@@ -60,8 +68,12 @@ inline void fill(Backend& backend) {
 #undef GLNET_ENTRY
   backend.adam.prepare = prepare_adam;
   backend.aggregate_conv.prepare = prepare_aggregate_conv;
+  backend.aggregate_conv_backward_data.prepare = prepare_aggregate_conv_backward_data;
+  backend.aggregate_conv_backward_weights.prepare = prepare_aggregate_conv_backward_weights;
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
+  backend.conv2d_backward_data.prepare = prepare_conv2d_backward_data;
+  backend.conv2d_backward_weights.prepare = prepare_conv2d_backward_weights;
   backend.crop_resize.prepare = prepare_crop_resize;
   backend.dice_loss.prepare = prepare_dice_loss;
   backend.focal_loss.prepare = prepare_focal_loss;

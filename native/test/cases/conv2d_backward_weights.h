@@ -20,6 +20,10 @@ inline void conv2d_backward_weights_cases(Suite& suite) {
     suite.add<Conv2dBackwardWeights>(
         name_of(s), [=](Builder& b) { return random_conv2d_backward_weights(b, s); }, limits);
   }
+  // On the emulator, whose parts are as on a GPU but fewer: more pixels than they take in one go.
+  suite.add<Conv2dBackwardWeights>(
+      "parts in rounds",
+      [](Builder& b) { return random_conv2d_backward_weights(b, {1, 71, 67, 32, 7, 3, 1, 1}); }, limits);
   suite.add<Conv2dBackwardWeights>(
       "kernel 3 x 5",
       [](Builder& b) {

@@ -1,0 +1,248 @@
+// Multiplies any product, see gemm.cuh, in float32 or on tensor cores: the tiles and the kernel, to be
+// included where a product is instantiated.
+//
+// Threads and data: a block computes a tile of y, each thread one or four squares of 4 x 4. k is walked
+// through 16 at a time. The next 16 travel through registers into the other half of shared memory while these
+// are multiplied: one barrier a step. Loading, 16 neighbouring threads read neighbours along k, or along the
+// rows and columns, whichever lie side by side in memory; each reads four rows or columns and stores them as
+// one quad. What a tile's rows and columns mean is worked out once, into shared memory.
+//
+// What bounds: the plain version reads a number from shared memory for 2 multiply-adds, for 4 in its largest
+// tile; that of the tensor cores reads single numbers from global memory, 16 a thread and step. Considered:
+// steps of 32 for tensor cores, which spills registers in their largest tile. Left: reading 8 channels of a
+// pixel at once; cp.async, which needs no registers; wgmma, of sm_90 alone.
+#pragma once
+
+#include <type_traits>
+
+#include "cuda/gemm.cuh"
+
+namespace glnet::cuda {
+
+/// What a block computes, in float32: kRowThreads x kColumnThreads threads, each with kQuads x kQuads squares
+/// of 4 x 4.
+template <int kRowThreads, int kColumnThreads, int kQuads>
+struct PlainTile {
+  using Element = float;  ///< in shared memory
+  /// Steps of k whose reads may be under way at once. More of the largest tile would spill on sm_100 and
+  /// sm_120.
+  static constexpr int kUnrolled = kQuads == 1 ? kDepth : 2;
+  static constexpr int kThreads = kRowThreads * kColumnThreads;
+  static constexpr int kRowQuads = kRowThreads * kQuads, kColumnQuads = kColumnThreads * kQuads;
+  // The odd stride spreads the quads that neighbouring threads store over all banks.
+  static constexpr int kLeftStride = kRowQuads + 1, kRightStride = kColumnQuads + 1;
+
+  template <class T>
+  static __device__ Element element(T value) {
+    return static_cast<float>(value);
+  }
+
+  // Thread (r, c) has rows r, r + kRowThreads, ... and columns c, c + kColumnThreads, ... of quads.
+  int row, column;
+  Quad<float> sums[kQuads][4][kQuads] = {};
+
+  __device__ explicit PlainTile(int thread) : row(thread / kColumnThreads), column(thread % kColumnThreads) {}
+
+  /// One step; the tiles begin at these quads of the arrays.
+  template <class Array>
+  __device__ __forceinline__ void multiply(Array left, int left_begin, Array right, int right_begin) {
+    UNROLL_BY(kUnrolled) for (int k = 0; k < kDepth; ++k) {
+      Quad<float> a[kQuads], b[kQuads];
+      for (int i = 0; i < kQuads; ++i) {
+        a[i] = left[left_begin + k * kLeftStride + row + i * kRowThreads];
+        b[i] = right[right_begin + k * kRightStride + column + i * kColumnThreads];
+      }
+      for (int i = 0; i < kQuads; ++i) {
+        for (int r = 0; r < 4; ++r) {
+          for (int j = 0; j < kQuads; ++j) {
+            for (int c = 0; c < 4; ++c) sums[i][r][j].v[c] += a[i].v[r] * b[j].v[c];
+          }
+        }
+      }
+    }
+  }
+
+  /// Calls put(row, column, quad) for all of the tile that is the thread's.
+  template <class Put>
+  __device__ __forceinline__ void finish(Put&& put) {
+    UNROLL for (int i = 0; i < kQuads; ++i) {
+      UNROLL for (int r = 0; r < 4; ++r) {
+        UNROLL for (int j = 0; j < kQuads; ++j) {
+          put(4 * (row + i * kRowThreads) + r, 4 * (column + j * kColumnThreads), sums[i][r][j]);
+        }
+      }
+    }
+  }
+};
+
+/// The same on tensor cores, of bfloat16: kRowWarps x kColumnWarps warps, each with kRowSquares x
+/// kColumnSquares squares of 16 x 16. Sums go out through shared memory, since only the hardware knows which
+/// of them a lane has.
+template <int kRowWarps, int kColumnWarps, int kRowSquares, int kColumnSquares>
+struct TensorTile {
+  using Element = uint16_t;
+  static constexpr int kWarps = kRowWarps * kColumnWarps, kThreads = 32 * kWarps;
+  static constexpr int kRowQuads = 4 * kRowWarps * kRowSquares;
+  static constexpr int kColumnQuads = 4 * kColumnWarps * kColumnSquares;
+  // 16 bytes more than the tile's side, so that the 16 lines of a square do not begin in the same bank.
+  static constexpr int kLeftStride = kRowQuads + 2, kRightStride = kColumnQuads + 2;
+
+  static __device__ Element element(bfloat16 value) { return value.bits; }
+
+  int warp, lane;
+  SumFragment sums[kRowSquares][kColumnSquares];
+
+  __device__ explicit TensorTile(int thread) : warp(thread / 32), lane(thread % 32) {
+    UNROLL for (int i = 0; i < kRowSquares; ++i) {
+      UNROLL for (int j = 0; j < kColumnSquares; ++j) fill_fragment(sums[i][j], 0.0f);
+    }
+  }
+  /// Where a square of the warp begins in the tile, in quads.
+  __device__ int row_of(int i) const { return 4 * (warp / kColumnWarps * kRowSquares + i); }
+  __device__ int column_of(int j) const { return 4 * (warp % kColumnWarps * kColumnSquares + j); }
+
+  template <class Array>
+  __device__ __forceinline__ void multiply(Array left, int left_begin, Array right, int right_begin) {
+    static_assert(kDepth == 16);
+    LeftFragment a;
+    RightFragment b[kColumnSquares];
+    UNROLL for (int j = 0; j < kColumnSquares; ++j) {
+      load_matrix_sync(b[j], &right[right_begin + column_of(j)], 4 * kRightStride);
+    }
+    UNROLL for (int i = 0; i < kRowSquares; ++i) {
+      load_matrix_sync(a, &left[left_begin + row_of(i)], 4 * kLeftStride);
+      UNROLL for (int j = 0; j < kColumnSquares; ++j) mma_sync(sums[i][j], a, b[j], sums[i][j]);
+    }
+  }
+
+  template <class Put>
+  __device__ __forceinline__ void finish(Put&& put) {
+    constexpr int kStride = 5;  // quads: 4 of a line, and one that spreads lines over the banks
+    constexpr int kSquare = 16 * kStride;
+    SHARED_ARRAY(Quad<float>, squares, kWarps * kSquare);
+    UNROLL for (int i = 0; i < kRowSquares; ++i) {
+      UNROLL for (int j = 0; j < kColumnSquares; ++j) {
+        store_matrix_sync(&squares[warp * kSquare], sums[i][j], 4 * kStride);
+        __syncwarp();
+        for (int quad = lane; quad < 64; quad += 32) {
+          const Quad<float> q = squares[warp * kSquare + quad / 4 * kStride + quad % 4];
+          put(4 * row_of(i) + quad / 4, 4 * (column_of(j) + quad % 4), q);
+        }
+        __syncwarp();
+      }
+    }
+  }
+};
+
+/// A processor has registers for two blocks at least, one of which loads while the other multiplies.
+/// Left and right tiles lie in shared memory as [depth][quads], `stride` quads apart. Blocks along y take
+/// parts of k, where the product has any.
+template <class Tile, class Product, class Ending>
+__global__ void __launch_bounds__(Tile::kThreads, 2)
+    gemm_kernel(Product product, Ending ending, int column_tiles) {
+  using Value = typename Product::Value;
+  using Element = typename Tile::Element;
+  constexpr int kRowQuads = Tile::kRowQuads, kColumnQuads = Tile::kColumnQuads;
+  constexpr int kLeft = kDepth * Tile::kLeftStride, kRight = kDepth * Tile::kRightStride;
+  constexpr int kLoaders = Tile::kThreads / kDepth;  // threads that read the same k
+  constexpr int kLeftLoads = kRowQuads / kLoaders;
+  constexpr int kRightLoads = (kColumnQuads + kLoaders - 1) / kLoaders;
+  static_assert(kRowQuads % kLoaders == 0 && Tile::kThreads >= kRowQuads + kColumnQuads);
+  SHARED_ARRAY(Quad<Element>, left, 2 * kLeft);
+  SHARED_ARRAY(Quad<Element>, right, 2 * kRight);
+  SHARED_ARRAY(typename Product::Rows, rows, kRowQuads);
+  SHARED_ARRAY(typename Product::Columns, columns, kColumnQuads);
+
+  const auto thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
+  const int64_t first_row = static_cast<int64_t>(block / column_tiles) * (4 * kRowQuads);
+  const int first_column = block % column_tiles * (4 * kColumnQuads);
+  if (thread < kRowQuads) {
+    rows[thread] = product.place_rows(first_row + 4 * thread);
+  } else if (thread < kRowQuads + kColumnQuads) {
+    const int quad = thread - kRowQuads;
+    columns[quad] = product.place_columns(first_column + 4 * quad);
+  }
+  __syncthreads();
+
+  const int k = Product::kDepthFastest ? thread % kDepth : thread / kLoaders;
+  const int loader = Product::kDepthFastest ? thread / kDepth : thread % kLoaders;
+  Quad<Element> next_left[kLeftLoads], next_right[kRightLoads];
+  const auto load = [&](int step) {
+    const typename Product::Depth d = product.depth(step, k);
+    for (int i = 0; i < kLeftLoads; ++i) {
+      const typename Product::Rows row = rows[loader + i * kLoaders];
+      const Quad<Value> quad = product.left(row, d);
+      for (int j = 0; j < 4; ++j) next_left[i].v[j] = Tile::element(quad.v[j]);
+    }
+    for (int i = 0; i < kRightLoads; ++i) {
+      next_right[i] = {};
+      if (loader + i * kLoaders >= kColumnQuads) break;
+      const typename Product::Columns column = columns[loader + i * kLoaders];
+      const Quad<Value> quad = product.right(column, d);
+      for (int j = 0; j < 4; ++j) next_right[i].v[j] = Tile::element(quad.v[j]);
+    }
+  };
+  const auto store = [&](int half) {
+    for (int i = 0; i < kLeftLoads; ++i) {
+      left[half * kLeft + k * Tile::kLeftStride + loader + i * kLoaders] = next_left[i];
+    }
+    for (int i = 0; i < kRightLoads; ++i) {
+      const int quad = loader + i * kLoaders;
+      if (quad < kColumnQuads) right[half * kRight + k * Tile::kRightStride + quad] = next_right[i];
+    }
+  };
+
+  Tile tile(thread);
+  const int steps = product.steps();
+  load(0);
+  store(0);
+  __syncthreads();
+  for (int step = 0; step < steps; ++step) {
+    const int half = step % 2;
+    if (step + 1 < steps) load(step + 1);
+    tile.multiply(left, half * kLeft, right, half * kRight);
+    if (step + 1 < steps) store(1 - half);
+    __syncthreads();
+  }
+  tile.finish([&](int row, int column, const Quad<float>& sums) {
+    const int rest = product.columns() - first_column - column;
+    if (first_row + row < product.rows() && rest > 0) {
+      ending.store(first_row + row, first_column + column, sums, rest);
+    }
+  });
+}
+
+/// Tiles of kRows x kColumns that cover a product.
+template <class Product>
+int64_t tiles_of(const Product& product, int rows, int columns) {
+  return (product.rows() + rows - 1) / rows * ((product.columns() + columns - 1) / columns);
+}
+
+template <class Tile, class Product, class Ending>
+void launch_gemm(const Context& context, const Product& product, const Ending& ending, int parts = 1) {
+  constexpr int kRows = 4 * Tile::kRowQuads, kColumns = 4 * Tile::kColumnQuads;
+  const auto tiles = static_cast<unsigned>(tiles_of(product, kRows, kColumns));
+  launch(gemm_kernel<Tile, Product, Ending>, dim3(tiles, static_cast<unsigned>(parts)), Tile::kThreads, 0,
+         stream_of(context), product, ending, (product.columns() + kColumns - 1) / kColumns);
+}
+
+/// Whether there are so many large tiles that they keep a card busy.
+template <class Product>
+bool fills_large_tiles(const Product& product, int parts) {
+  return product.columns() > kSquare && tiles_of(product, kLarge, kLarge) * parts >= kBusyBlocks;
+}
+
+/// Multiplies in float32, in tiles of the width that wastes least, and hands the sums to `ending`. `parts` of
+/// k are summed by themselves.
+template <class Product, class Ending>
+void multiply(const Context& context, const Product& product, const Ending& ending, int parts = 1) {
+  const int columns = product.columns();
+  if (columns <= kThin) return launch_gemm<PlainTile<64, 2, 1>>(context, product, ending, parts);
+  if (columns <= kNarrow) return launch_gemm<PlainTile<32, 8, 1>>(context, product, ending, parts);
+  if (fills_large_tiles(product, parts)) {
+    return launch_gemm<PlainTile<16, 16, 2>>(context, product, ending, parts);
+  }
+  launch_gemm<PlainTile<16, 16, 1>>(context, product, ending, parts);
+}
+
+}  // namespace glnet::cuda
