@@ -4,23 +4,28 @@
 #include "core/backend.h"
 
 // The ops that have a CUDA version.
-#define GLNET_CUDA_OPS(X)          \
-  X(Add, add)                      \
-  X(AggregateConv, aggregate_conv) \
-  X(Argmax, argmax)                \
-  X(BatchNorm, batch_norm)         \
-  X(Cast, cast)                    \
-  X(Concat, concat)                \
-  X(Conv2d, conv2d)                \
-  X(CropResize, crop_resize)       \
-  X(DecodePatches, decode_patches) \
-  X(FocalLoss, focal_loss)         \
-  X(MaxPool, max_pool)             \
-  X(MergePatches, merge_patches)   \
-  X(Relu, relu)                    \
-  X(Resize, resize)                \
-  X(Softmax, softmax)              \
-  X(Stitch, stitch)                \
+#define GLNET_CUDA_OPS(X)                   \
+  X(Add, add)                               \
+  X(AggregateConv, aggregate_conv)          \
+  X(Argmax, argmax)                         \
+  X(BatchNorm, batch_norm)                  \
+  X(BatchNormBackward, batch_norm_backward) \
+  X(BatchNormTrain, batch_norm_train)       \
+  X(Cast, cast)                             \
+  X(ChannelSum, channel_sum)                \
+  X(Concat, concat)                         \
+  X(Conv2d, conv2d)                         \
+  X(CropResize, crop_resize)                \
+  X(DecodePatches, decode_patches)          \
+  X(FocalLoss, focal_loss)                  \
+  X(MaxPool, max_pool)                      \
+  X(MaxPoolBackward, max_pool_backward)     \
+  X(MergePatches, merge_patches)            \
+  X(Relu, relu)                             \
+  X(ReluBackward, relu_backward)            \
+  X(Resize, resize)                         \
+  X(Softmax, softmax)                       \
+  X(Stitch, stitch)                         \
   X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
@@ -31,6 +36,9 @@ GLNET_CUDA_OPS(GLNET_DECLARE)
 
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
+void prepare_batch_norm_backward(const BatchNormBackward& op, Prepare& prepare);
+void prepare_batch_norm_train(const BatchNormTrain& op, Prepare& prepare);
+void prepare_channel_sum(const ChannelSum& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
@@ -46,6 +54,9 @@ inline void fill(Backend& backend) {
 #undef GLNET_ENTRY
   backend.aggregate_conv.prepare = prepare_aggregate_conv;
   backend.batch_norm.prepare = prepare_batch_norm;
+  backend.batch_norm_backward.prepare = prepare_batch_norm_backward;
+  backend.batch_norm_train.prepare = prepare_batch_norm_train;
+  backend.channel_sum.prepare = prepare_channel_sum;
   backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
   backend.focal_loss.prepare = prepare_focal_loss;
