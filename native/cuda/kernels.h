@@ -13,7 +13,10 @@
   X(AggregateConvBackwardWeights, aggregate_conv_backward_weights) \
   X(Argmax, argmax)                                                \
   X(BatchNorm, batch_norm)                                         \
+  X(BatchNormBackward, batch_norm_backward)                        \
+  X(BatchNormTrain, batch_norm_train)                              \
   X(Cast, cast)                                                    \
+  X(ChannelSum, channel_sum)                                       \
   X(Concat, concat)                                                \
   X(Conv2d, conv2d)                                                \
   X(Conv2dBackwardData, conv2d_backward_data)                      \
@@ -24,9 +27,11 @@
   X(FocalLoss, focal_loss)                                         \
   X(LovaszLoss, lovasz_loss)                                       \
   X(MaxPool, max_pool)                                             \
+  X(MaxPoolBackward, max_pool_backward)                            \
   X(MergePatches, merge_patches)                                   \
   X(Mse, mse)                                                      \
   X(Relu, relu)                                                    \
+  X(ReluBackward, relu_backward)                                   \
   X(Resize, resize)                                                \
   X(Sgd, sgd)                                                      \
   X(Slice, slice)                                                  \
@@ -46,6 +51,9 @@ void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_aggregate_conv_backward_data(const AggregateConvBackwardData& op, Prepare& prepare);
 void prepare_aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
+void prepare_batch_norm_backward(const BatchNormBackward& op, Prepare& prepare);
+void prepare_batch_norm_train(const BatchNormTrain& op, Prepare& prepare);
+void prepare_channel_sum(const ChannelSum& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
 void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
@@ -71,6 +79,9 @@ inline void fill(Backend& backend) {
   backend.aggregate_conv_backward_data.prepare = prepare_aggregate_conv_backward_data;
   backend.aggregate_conv_backward_weights.prepare = prepare_aggregate_conv_backward_weights;
   backend.batch_norm.prepare = prepare_batch_norm;
+  backend.batch_norm_backward.prepare = prepare_batch_norm_backward;
+  backend.batch_norm_train.prepare = prepare_batch_norm_train;
+  backend.channel_sum.prepare = prepare_channel_sum;
   backend.conv2d.prepare = prepare_conv2d;
   backend.conv2d_backward_data.prepare = prepare_conv2d_backward_data;
   backend.conv2d_backward_weights.prepare = prepare_conv2d_backward_weights;
