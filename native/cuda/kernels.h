@@ -4,23 +4,24 @@
 #include "core/backend.h"
 
 // The ops that have a CUDA version.
-#define GLNET_CUDA_OPS(X)          \
-  X(Add, add)                      \
-  X(AggregateConv, aggregate_conv) \
-  X(Argmax, argmax)                \
-  X(BatchNorm, batch_norm)         \
-  X(Cast, cast)                    \
-  X(Concat, concat)                \
-  X(Conv2d, conv2d)                \
-  X(CropResize, crop_resize)       \
-  X(DecodePatches, decode_patches) \
-  X(FocalLoss, focal_loss)         \
-  X(MaxPool, max_pool)             \
-  X(MergePatches, merge_patches)   \
-  X(Relu, relu)                    \
-  X(Resize, resize)                \
-  X(Softmax, softmax)              \
-  X(Stitch, stitch)                \
+#define GLNET_CUDA_OPS(X)                     \
+  X(Add, add)                                 \
+  X(AggregateConv, aggregate_conv)            \
+  X(Argmax, argmax)                           \
+  X(BatchNorm, batch_norm)                    \
+  X(Cast, cast)                               \
+  X(Concat, concat)                           \
+  X(Conv2d, conv2d)                           \
+  X(CropResize, crop_resize)                  \
+  X(CropResizeBackward, crop_resize_backward) \
+  X(DecodePatches, decode_patches)            \
+  X(FocalLoss, focal_loss)                    \
+  X(MaxPool, max_pool)                        \
+  X(MergePatches, merge_patches)              \
+  X(Relu, relu)                               \
+  X(Resize, resize)                           \
+  X(Softmax, softmax)                         \
+  X(Stitch, stitch)                           \
   X(TriangleResize, triangle_resize)
 
 namespace glnet::cuda {
@@ -33,6 +34,7 @@ void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_batch_norm(const BatchNorm& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_crop_resize_backward(const CropResizeBackward& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
@@ -48,6 +50,7 @@ inline void fill(Backend& backend) {
   backend.batch_norm.prepare = prepare_batch_norm;
   backend.conv2d.prepare = prepare_conv2d;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.crop_resize_backward.prepare = prepare_crop_resize_backward;
   backend.focal_loss.prepare = prepare_focal_loss;
   backend.merge_patches.prepare = prepare_merge_patches;
   backend.resize.prepare = prepare_resize;
