@@ -22,6 +22,7 @@
   X(Conv2dBackwardData, conv2d_backward_data)                      \
   X(Conv2dBackwardWeights, conv2d_backward_weights)                \
   X(CropResize, crop_resize)                                       \
+  X(CropResizeBackward, crop_resize_backward)                      \
   X(DecodePatches, decode_patches)                                 \
   X(DiceLoss, dice_loss)                                           \
   X(FocalLoss, focal_loss)                                         \
@@ -58,6 +59,7 @@ void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
 void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_crop_resize_backward(const CropResizeBackward& op, Prepare& prepare);
 void prepare_dice_loss(const DiceLoss& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_lovasz_loss(const LovaszLoss& op, Prepare& prepare);
@@ -86,6 +88,7 @@ inline void fill(Backend& backend) {
   backend.conv2d_backward_data.prepare = prepare_conv2d_backward_data;
   backend.conv2d_backward_weights.prepare = prepare_conv2d_backward_weights;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.crop_resize_backward.prepare = prepare_crop_resize_backward;
   backend.dice_loss.prepare = prepare_dice_loss;
   backend.focal_loss.prepare = prepare_focal_loss;
   backend.lovasz_loss.prepare = prepare_lovasz_loss;
