@@ -15,6 +15,9 @@ const Backend& cpu_backend() {
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
     b.aggregate_conv_backward_data.prepare = cpu::prepare_aggregate_conv_backward_data;
     b.aggregate_conv_backward_weights.prepare = cpu::prepare_aggregate_conv_backward_weights;
+    b.batch_norm_backward.prepare = cpu::prepare_batch_norm_backward;
+    b.batch_norm_train.prepare = cpu::prepare_batch_norm_train;
+    b.channel_sum.prepare = cpu::prepare_channel_sum;
     b.conv2d.prepare = cpu::prepare_conv2d;
     b.conv2d_backward_data.prepare = cpu::prepare_conv2d_backward_data;
     b.conv2d_backward_weights.prepare = cpu::prepare_conv2d_backward_weights;

@@ -12,6 +12,9 @@ GLNET_OPS(GLNET_DECLARE)
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
 void prepare_aggregate_conv_backward_data(const AggregateConvBackwardData& op, Prepare& prepare);
 void prepare_aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, Prepare& prepare);
+void prepare_batch_norm_backward(const BatchNormBackward& op, Prepare& prepare);
+void prepare_batch_norm_train(const BatchNormTrain& op, Prepare& prepare);
+void prepare_channel_sum(const ChannelSum& op, Prepare& prepare);
 void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
 void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);

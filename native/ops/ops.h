@@ -46,7 +46,10 @@
   X(AggregateConvBackwardWeights, aggregate_conv_backward_weights) \
   X(Argmax, argmax)                                                \
   X(BatchNorm, batch_norm)                                         \
+  X(BatchNormBackward, batch_norm_backward)                        \
+  X(BatchNormTrain, batch_norm_train)                              \
   X(Cast, cast)                                                    \
+  X(ChannelSum, channel_sum)                                       \
   X(Concat, concat)                                                \
   X(Conv2d, conv2d)                                                \
   X(Conv2dBackwardData, conv2d_backward_data)                      \
@@ -58,9 +61,11 @@
   X(FocalLoss, focal_loss)                                         \
   X(LovaszLoss, lovasz_loss)                                       \
   X(MaxPool, max_pool)                                             \
+  X(MaxPoolBackward, max_pool_backward)                            \
   X(MergePatches, merge_patches)                                   \
   X(Mse, mse)                                                      \
   X(Relu, relu)                                                    \
+  X(ReluBackward, relu_backward)                                   \
   X(Resize, resize)                                                \
   X(Sgd, sgd)                                                      \
   X(Slice, slice)                                                  \
