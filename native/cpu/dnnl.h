@@ -1,6 +1,6 @@
-// oneDNN behind a few classes: a convolution with its post-operations, its gradients with respect to data and
-// to weights, and a matrix product. Works with oneDNN 2 (operation descriptors) and oneDNN 3 (none). The only
-// file that includes dnnl.hpp.
+// oneDNN behind a few classes: a convolution with its post-operations, its gradient with respect to data, and
+// a matrix product. Works with oneDNN 2 (operation descriptors) and oneDNN 3 (none). The only file that
+// includes dnnl.hpp.
 #pragma once
 
 #include <omp.h>
@@ -37,7 +37,7 @@ struct ConvolutionSpec {
   auto operator<=>(const ConvolutionSpec&) const = default;
 };
 
-/// What compiled convolutions and their gradients share. What is static here is never destroyed: a stream may
+/// What compiled convolutions and their gradient share. What is static here is never destroyed: a stream may
 /// still run while the process exits.
 class ConvolutionCode {
  protected:
@@ -173,29 +173,6 @@ class ConvolutionBackwardData : ConvolutionCode {
   dnnl::convolution_backward_data::primitive_desc primitive_;
   dnnl::convolution_backward_data code_;
   std::string layout_;
-};
-
-/// A compiled gradient with respect to the weight, in float32. Of the spec, sizes and threads count.
-class ConvolutionBackwardWeights : ConvolutionCode {
- public:
-  /// From a cache; throws as `cached`.
-  static std::shared_ptr<const ConvolutionBackwardWeights> get(const ConvolutionSpec& spec) {
-    return cached<ConvolutionBackwardWeights>("gradient of the weight of a convolution", spec);
-  }
-
-  explicit ConvolutionBackwardWeights(const ConvolutionSpec& spec);
-
-  size_t workspace_bytes() const { return scratch_bytes() + primitive_.diff_weights_desc().get_size(); }
-  /// Adds to `dweight`, dense OIHW.
-  void run(const float* x, const float* dy, float* dweight, void* workspace) const;
-
- private:
-  size_t scratch_bytes() const { return aligned(primitive_.scratchpad_desc().get_size()); }
-  dnnl::convolution_backward_weights::primitive_desc describe() const;
-
-  dnnl::convolution_backward_weights::primitive_desc primitive_;
-  dnnl::convolution_backward_weights code_;
-  dnnl::reorder add_;  ///< from oneDNN's layout to OIHW
 };
 
 /// c = [c +] transpose(a) b: row-major c [rows, columns] with `columns` from one row to the next, a [k, ...]
@@ -408,41 +385,6 @@ inline void ConvolutionBackwardData::run(const float* dy, const void* packed, fl
                   {DNNL_ARG_WEIGHTS, memory(primitive_.weights_desc(), packed)},
                   {DNNL_ARG_DIFF_SRC, memory(primitive_.diff_src_desc(), dx)},
                   {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)}});
-}
-
-inline dnnl::convolution_backward_weights::primitive_desc ConvolutionBackwardWeights::describe() const {
-  const dnnl::memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
-  const ThreadCount count(spec_.threads);
-  const auto forward = describe_forward(dnnl::prop_kind::forward_training, attributes());
-#if DNNL_VERSION_MAJOR >= 3
-  return {engine(), kDirect, x(), weight(), y(), stride, padding, padding, forward, attributes()};
-#else
-  return {{kDirect, x(), weight(), y(), stride, padding, padding}, attributes(), engine(), forward};
-#endif
-}
-
-inline ConvolutionBackwardWeights::ConvolutionBackwardWeights(const ConvolutionSpec& spec)
-    : ConvolutionCode(spec), primitive_(describe()) {
-  const ThreadCount count(spec_.threads);
-  code_ = dnnl::convolution_backward_weights(primitive_);
-  dnnl::post_ops sum;
-  sum.append_sum();
-  dnnl::primitive_attr attributes;
-  attributes.set_post_ops(sum);
-  add_ = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), primitive_.diff_weights_desc(), engine(),
-                                                     dense_weight(), attributes));
-}
-
-inline void ConvolutionBackwardWeights::run(const float* x, const float* dy, float* dweight,
-                                            void* workspace) const {
-  const ThreadCount count(spec_.threads);
-  const dnnl::memory sum =
-      memory(primitive_.diff_weights_desc(), static_cast<std::byte*>(workspace) + scratch_bytes());
-  execute(code_, {{DNNL_ARG_SRC, memory(primitive_.src_desc(), x)},
-                  {DNNL_ARG_DIFF_DST, memory(primitive_.diff_dst_desc(), dy)},
-                  {DNNL_ARG_DIFF_WEIGHTS, sum},
-                  {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)}});
-  execute(add_, {{DNNL_ARG_FROM, sum}, {DNNL_ARG_TO, memory(dense_weight(), dweight)}});
 }
 
 }  // namespace glnet::cpu
