@@ -6,7 +6,7 @@
 // no term, so that the zero padding is exact.
 //
 // The products of all sources are alive together, so that y is read and written once: the outputs are done in
-// slices, and the patches in groups, such that they fit kBudget. In float32 the ordinary convolutions
+// slices, and the patches in groups, such that they fit kProductBudget. In float32 the ordinary convolutions
 // accumulate in y itself, in bfloat16 in a float32 buffer of a slice and a group.
 #include "cpu/aggregate_conv.h"
 
@@ -22,9 +22,7 @@
 namespace glnet::cpu {
 namespace {
 
-constexpr int64_t kBudget = int64_t{32} << 20;  // bytes of products and sums; 16 and 64 MiB were slower
-constexpr int64_t kLanes = 16;                  // of float32 in the widest vector
-constexpr int64_t kRowsAtOnce = 8;              // that a thread gathers before it takes the next ones
+constexpr int64_t kRowsAtOnce = 8;  // that a thread gathers before it takes the next ones
 
 int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
@@ -163,7 +161,7 @@ Plan::Plan(const AggregateConv& op, int threads)
       width(op.y.dim(2)) {
   int64_t first = op.first;
   for (const GridSource& s : op.sources) {
-    const bool by_taps = taps_pay(s, op.weight);
+    const bool by_taps = taps_pay(s.geometry(), op.weight);
     Part part;
     part.source = &s;
     part.first = first;
@@ -207,11 +205,11 @@ void Plan::choose_slices() {
     (part.shared ? common : own) += part.height() * part.width() * kernel * kernel;
   }
   slice = outputs, slices = 1, group = batch;
-  while (group > 1 && (batch % group || 4 * outputs * (group * own + common) > kBudget)) --group;
-  if (4 * outputs * (own + common) <= kBudget || outputs <= kLanes) return;
+  while (group > 1 && (batch % group || 4 * outputs * (group * own + common) > kProductBudget)) --group;
+  if (4 * outputs * (own + common) <= kProductBudget || outputs <= kLanes) return;
   // The widest slice that fits, of those that pad the outputs the least.
   int64_t least = 0;
-  for (int64_t n = kLanes; n == kLanes || 4 * n * (own + common) <= kBudget; n += kLanes) {
+  for (int64_t n = kLanes; n == kLanes || 4 * n * (own + common) <= kProductBudget; n += kLanes) {
     const int64_t padded = round_up(outputs, n);
     if (least && padded > least) continue;
     least = padded, slice = n, slices = padded / n;
@@ -455,7 +453,7 @@ class Run {
 
 }  // namespace
 
-bool taps_pay(const GridSource& source, const View& weight) {
+bool taps_pay(const MapGeometry& source, const View& weight) {
   // oneDNN computes whole vectors of outputs, so that few outputs cost less as taps even on the same grid. A
   // term of the gather costs about as much as two multiply-adds of a convolution.
   const auto outputs = static_cast<double>(weight.dim(0)), kernel = static_cast<double>(weight.dim(2));
@@ -466,7 +464,7 @@ bool taps_pay(const GridSource& source, const View& weight) {
   const double products = own * vectors(kernel * kernel * outputs) * channels;
   const double terms = target * vectors(outputs) * kernel * (source.sizes.empty() ? 1 : 2);
   const double plain = target * vectors(outputs) * kernel * kernel * channels;
-  if (own >= target && 4 * own * kernel * kernel * outputs > kBudget) return false;
+  if (own >= target && 4 * own * kernel * kernel * outputs > kProductBudget) return false;
   return products + 2 * terms < plain;
 }
 

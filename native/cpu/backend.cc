@@ -12,8 +12,13 @@ const Backend& cpu_backend() {
               GLNET_OPS(GLNET_ENTRY)
 #undef GLNET_ENTRY
     };
-    b.conv2d.prepare = cpu::prepare_conv2d;
     b.aggregate_conv.prepare = cpu::prepare_aggregate_conv;
+    b.aggregate_conv_backward_data.prepare = cpu::prepare_aggregate_conv_backward_data;
+    b.aggregate_conv_backward_weights.prepare = cpu::prepare_aggregate_conv_backward_weights;
+    b.conv2d.prepare = cpu::prepare_conv2d;
+    b.conv2d_backward_data.prepare = cpu::prepare_conv2d_backward_data;
+    b.conv2d_backward_weights.prepare = cpu::prepare_conv2d_backward_weights;
+    b.crop_resize_backward.prepare = cpu::prepare_crop_resize_backward;
     b.focal_loss.prepare = cpu::prepare_focal_loss;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
     return b;

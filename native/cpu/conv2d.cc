@@ -12,7 +12,7 @@ bool as_aggregate(const Conv2d& op, AggregateConv& aggregate) {
     return false;
   aggregate.sources.resize(1);
   aggregate.sources[0].x = op.x;
-  if (!taps_pay(aggregate.sources[0], op.weight)) return false;
+  if (!taps_pay(aggregate.sources[0].geometry(), op.weight)) return false;
   aggregate.weight = op.weight;
   aggregate.bias = op.bias;
   aggregate.addend = op.residual;

@@ -1,33 +1,71 @@
+#include "cpu/dnnl.h"
+#include "cpu/elementwise.h"
 #include "cpu/kernels.h"
-#include "cpu/parallel.h"
 
 namespace glnet::cpu {
+namespace {
+
+/// A matrix product of the pixels: then it is the convolution of dy by the transposed weight, which adds the
+/// addend on its way.
+bool is_product(const Conv2dBackwardData& op) {
+  return op.weight.dim(2) == 1 && op.weight.dim(3) == 1 && op.stride == 1 && op.padding == 0;
+}
+
+std::shared_ptr<const Convolution> product_of(const Conv2dBackwardData& op, int threads) {
+  return Convolution::get({.batch = op.dy.dim(0),
+                           .height = op.height,
+                           .width = op.width,
+                           .channels = op.weight.dim(0),
+                           .outputs = op.weight.dim(1),
+                           .residual = static_cast<bool>(op.addend),
+                           .threads = threads});
+}
+
+std::shared_ptr<const ConvolutionBackwardData> adjoint_of(const Conv2dBackwardData& op, int threads) {
+  return ConvolutionBackwardData::get({.batch = op.dy.dim(0),
+                                       .height = op.height,
+                                       .width = op.width,
+                                       .channels = op.weight.dim(1),
+                                       .outputs = op.weight.dim(0),
+                                       .kernel_height = op.weight.dim(2),
+                                       .kernel_width = op.weight.dim(3),
+                                       .stride = op.stride,
+                                       .padding = op.padding,
+                                       .threads = threads});
+}
+
+}  // namespace
+
+void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare) {
+  check_dtype(op.kName, "dy", op.dy, DType::float32);
+  if (is_product(op)) {
+    const auto product = product_of(op, prepare.threads());
+    prepare.workspace(product->workspace_bytes());
+    prepare.pack(op.weight, product->layout() + ", transposed", product->packed_bytes(),
+                 [product](const Context&, const void* from, void* to) {
+                   product->pack_transposed(static_cast<const float*>(from), to);
+                 });
+  } else {
+    const auto adjoint = adjoint_of(op, prepare.threads());
+    prepare.workspace(adjoint->workspace_bytes());
+    prepare.pack(op.weight, adjoint->layout(), adjoint->packed_bytes(),
+                 [adjoint](const Context&, const void* from, void* to) {
+                   adjoint->pack(static_cast<const float*>(from), to);
+                 });
+  }
+}
 
 void conv2d_backward_data(const Conv2dBackwardData& op, const Context& context) {
-  const int64_t outputs = op.weight.dim(0), channels = op.weight.dim(1), kernel_height = op.weight.dim(2),
-                kernel_width = op.weight.dim(3), h = op.dy.dim(1), w = op.dy.dim(2);
-  parallel_for(context.threads, op.dx.dim(0) * op.height, [&](int64_t i) {
-    const int64_t n = i / op.height, y = i % op.height;
-    for (int64_t z = 0; z < op.width; ++z) {
-      for (int64_t c = 0; c < channels; ++c) {
-        const int64_t to = (i * op.width + z) * channels + c;
-        double sum = op.addend ? op.addend.as<float>()[to] : 0;
-        for (int64_t r = 0; r < kernel_height; ++r) {
-          for (int64_t s = 0; s < kernel_width; ++s) {
-            const int64_t down = y + op.padding - r, across = z + op.padding - s;
-            if (down < 0 || across < 0 || down % op.stride || across % op.stride) continue;
-            const int64_t row = down / op.stride, column = across / op.stride;
-            if (row >= h || column >= w) continue;
-            const float* slope = op.dy.as<float>() + ((n * h + row) * w + column) * outputs;
-            const float* tap = op.weight.as<float>() + (c * kernel_height + r) * kernel_width + s;
-            for (int64_t k = 0; k < outputs; ++k)
-              sum += slope[k] * tap[k * channels * kernel_height * kernel_width];
-          }
-        }
-        op.dx.as<float>()[to] = static_cast<float>(sum);
-      }
-    }
-  });
+  const float *dy = op.dy.as<float>(), *addend = op.addend.as<float>();
+  float* dx = op.dx.as<float>();
+  if (is_product(op)) {
+    product_of(op, context.threads)->run(dy, context.packed[0], nullptr, addend, dx, context.workspace);
+    return;
+  }
+  adjoint_of(op, context.threads)->run(dy, context.packed[0], dx, context.workspace);
+  if (op.addend) {
+    map_elements(context.threads, op.dx.size(), dx, [](float a, float b) { return a + b; }, dx, addend);
+  }
 }
 
 }  // namespace glnet::cpu

@@ -1,5 +1,6 @@
-// oneDNN behind one class: a convolution with its post-operations. Works with oneDNN 2 (operation
-// descriptors) and oneDNN 3 (none). The only file that includes dnnl.hpp.
+// oneDNN behind a few classes: a convolution with its post-operations, its gradients with respect to data and
+// to weights, and a matrix product. Works with oneDNN 2 (operation descriptors) and oneDNN 3 (none). The only
+// file that includes dnnl.hpp.
 #pragma once
 
 #include <omp.h>
@@ -36,29 +37,10 @@ struct ConvolutionSpec {
   auto operator<=>(const ConvolutionSpec&) const = default;
 };
 
-/// A compiled convolution; may run on several threads at once, each with a workspace of its own.
-class Convolution {
- public:
-  /// The convolution for `spec`, from a cache of the last used ones. Throws ErrorCode::invalid_argument for
-  /// other dtypes, ErrorCode::native when oneDNN has no code for it.
-  static std::shared_ptr<const Convolution> get(const ConvolutionSpec& spec);
-
-  explicit Convolution(const ConvolutionSpec& spec);
-
-  /// Names the layout of the packed weight: equal names, equal layouts.
-  const std::string& layout() const { return layout_; }
-  size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
-  size_t workspace_bytes() const {
-    return scratch_bytes() + (pads_channels() ? primitive_.src_desc().get_size() : 0);
-  }
-
-  /// Brings a dense OIHW weight into the layout that `run` wants.
-  void pack(const void* dense, void* packed) const;
-  /// `bias` and `residual` are read only if the spec has them.
-  void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
-           void* workspace) const;
-
- private:
+/// What compiled convolutions and their gradients share. What is static here is never destroyed: a stream may
+/// still run while the process exits.
+class ConvolutionCode {
+ protected:
   /// oneDNN shares out work by OpenMP's thread count, when code is made and when it runs: both must be the
   /// same.
   class ThreadCount {
@@ -72,7 +54,13 @@ class Convolution {
     int before_;
   };
 
-  // What is static here is never destroyed: a stream may still run while the process exits.
+  explicit ConvolutionCode(const ConvolutionSpec& spec) : spec_(spec) {}
+
+  /// `Code` for `spec`, from a cache of the last used ones. Throws ErrorCode::invalid_argument for other
+  /// dtypes, ErrorCode::native when oneDNN has no code for it.
+  template <class Code>
+  static std::shared_ptr<const Code> cached(const char* what, const ConvolutionSpec& spec);
+
   static const dnnl::engine& engine() {
     static const auto& engine = *new dnnl::engine(dnnl::engine::kind::cpu, 0);
     return engine;
@@ -82,17 +70,74 @@ class Convolution {
   static dnnl::memory memory(const dnnl::memory::desc& layout, const void* data) {
     return {layout, engine(), const_cast<void*>(data)};
   }
+  static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+  /// Scratch memory is the caller's.
+  static dnnl::primitive_attr attributes();
+  static void execute(const dnnl::primitive& code, const std::unordered_map<int, dnnl::memory>& arguments) {
+    dnnl::stream stream(engine());
+    code.execute(stream, arguments);
+    stream.wait();
+  }
+
+  /// Copies a weight from one layout to another.
+  static void reorder(const dnnl::memory::desc& from, const void* source, const dnnl::memory::desc& to,
+                      void* destination) {
+    const dnnl::memory a = memory(from, source), b = memory(to, destination);
+    execute(dnnl::reorder(a, b), {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}});
+  }
+
   /// oneDNN takes bfloat16 channels in pairs: of an odd number, the last would be paired with what follows,
   /// past the end of x too. Times zero, but that is NaN where it is not finite.
   bool pads_channels() const { return spec_.input == DType::bfloat16 && spec_.channels % 2; }
   int64_t channels() const { return spec_.channels + (pads_channels() ? 1 : 0); }
-  size_t scratch_bytes() const { return (primitive_.scratchpad_desc().get_size() + 63) / 64 * 64; }
+  dnnl::memory::dims weight_dims() const {
+    return {spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width};
+  }
+  dnnl::memory::desc x() const;
+  dnnl::memory::desc weight() const { return {weight_dims(), type_of(spec_.input), Tag::any}; }
+  dnnl::memory::desc dense_weight() const { return {weight_dims(), type_of(spec_.input), Tag::oihw}; }
+  dnnl::memory::desc y() const;
+  dnnl::convolution_forward::primitive_desc describe_forward(dnnl::prop_kind kind,
+                                                             const dnnl::primitive_attr& attributes) const;
+
+  using Tag = dnnl::memory::format_tag;
+  static constexpr auto kDirect = dnnl::algorithm::convolution_direct;
+
+  ConvolutionSpec spec_;
+};
+
+/// A compiled convolution; may run on several threads at once, each with a workspace of its own.
+class Convolution : ConvolutionCode {
+ public:
+  /// From a cache; throws as `cached`.
+  static std::shared_ptr<const Convolution> get(const ConvolutionSpec& spec) {
+    return cached<Convolution>("convolution", spec);
+  }
+
+  explicit Convolution(const ConvolutionSpec& spec);
+
+  /// Names the layout of the packed weight: equal names, equal layouts.
+  const std::string& layout() const { return layout_; }
+  size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
+  size_t workspace_bytes() const {
+    return scratch_bytes() + (pads_channels() ? primitive_.src_desc().get_size() : 0);
+  }
+
+  /// Brings a dense OIHW weight into the layout that `run` wants.
+  void pack(const void* dense, void* packed) const;
+  /// The same of the transpose of a float32 matrix: `dense` is [channels, outputs, 1, 1].
+  void pack_transposed(const float* dense, void* packed) const;
+  /// `bias` and `residual` are read only if the spec has them.
+  void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
+           void* workspace) const;
+
+ private:
+  size_t scratch_bytes() const { return aligned(primitive_.scratchpad_desc().get_size()); }
   /// Copies `outer` times [spec.channels, inner] 16-bit elements to [channels(), inner], with zeros at the
   /// end.
   void pad(const void* from, int64_t outer, int64_t inner, void* to) const;
   dnnl::convolution_forward::primitive_desc describe() const;
 
-  ConvolutionSpec spec_;
   /// Whether to copy the residual to y and accumulate there, which is exact: oneDNN's best 16-bit code takes
   /// no second tensor, its float32 code forgets it where the kernel meets nothing but padding, and its oldest
   /// code (SSE 4.1) misplaces it.
@@ -102,13 +147,73 @@ class Convolution {
   std::string layout_;
 };
 
-inline dnnl::memory::data_type Convolution::type_of(DType dtype) {
+/// A compiled gradient with respect to x: dx = the adjoint of conv in float32, applied to dy. Of the spec,
+/// sizes and threads count.
+class ConvolutionBackwardData : ConvolutionCode {
+ public:
+  /// From a cache; throws as `cached`.
+  static std::shared_ptr<const ConvolutionBackwardData> get(const ConvolutionSpec& spec) {
+    return cached<ConvolutionBackwardData>("gradient of the input of a convolution", spec);
+  }
+
+  explicit ConvolutionBackwardData(const ConvolutionSpec& spec);
+
+  /// Names the layout of the packed weight: equal names, equal layouts.
+  const std::string& layout() const { return layout_; }
+  size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
+  size_t workspace_bytes() const { return primitive_.scratchpad_desc().get_size(); }
+
+  /// Brings a dense OIHW weight into the layout that `run` wants.
+  void pack(const float* dense, void* packed) const;
+  void run(const float* dy, const void* packed, float* dx, void* workspace) const;
+
+ private:
+  dnnl::convolution_backward_data::primitive_desc describe() const;
+
+  dnnl::convolution_backward_data::primitive_desc primitive_;
+  dnnl::convolution_backward_data code_;
+  std::string layout_;
+};
+
+/// A compiled gradient with respect to the weight, in float32. Of the spec, sizes and threads count.
+class ConvolutionBackwardWeights : ConvolutionCode {
+ public:
+  /// From a cache; throws as `cached`.
+  static std::shared_ptr<const ConvolutionBackwardWeights> get(const ConvolutionSpec& spec) {
+    return cached<ConvolutionBackwardWeights>("gradient of the weight of a convolution", spec);
+  }
+
+  explicit ConvolutionBackwardWeights(const ConvolutionSpec& spec);
+
+  size_t workspace_bytes() const { return scratch_bytes() + primitive_.diff_weights_desc().get_size(); }
+  /// Adds to `dweight`, dense OIHW.
+  void run(const float* x, const float* dy, float* dweight, void* workspace) const;
+
+ private:
+  size_t scratch_bytes() const { return aligned(primitive_.scratchpad_desc().get_size()); }
+  dnnl::convolution_backward_weights::primitive_desc describe() const;
+
+  dnnl::convolution_backward_weights::primitive_desc primitive_;
+  dnnl::convolution_backward_weights code_;
+  dnnl::reorder add_;  ///< from oneDNN's layout to OIHW
+};
+
+/// c = [c +] transpose(a) b: row-major c [rows, columns] with `columns` from one row to the next, a [k, ...]
+/// with `a_stride` and b [k, ...] with `b_stride`. Called in a parallel region it computes on its own thread.
+inline void multiply_transposed(int64_t rows, int64_t columns, int64_t k, const float* a, int64_t a_stride,
+                                const float* b, int64_t b_stride, bool accumulate, float* c) {
+  const auto status = dnnl_sgemm('T', 'N', rows, columns, k, 1, a, a_stride, b, b_stride,
+                                 accumulate ? 1.0f : 0.0f, c, columns);
+  if (status != dnnl_success) fail(ErrorCode::native, "oneDNN's matrix product fails with status ", status);
+}
+
+inline dnnl::memory::data_type ConvolutionCode::type_of(DType dtype) {
   if (dtype == DType::float32) return dnnl::memory::data_type::f32;
   if (dtype == DType::bfloat16) return dnnl::memory::data_type::bf16;
   fail(ErrorCode::invalid_argument, "convolution: the CPU does not compute in ", glnet::name_of(dtype));
 }
 
-inline std::string Convolution::name_of_layout(const dnnl::memory::desc& layout) {
+inline std::string ConvolutionCode::name_of_layout(const dnnl::memory::desc& layout) {
   static std::mutex& mutex = *new std::mutex;
   static auto& known = *new std::vector<dnnl::memory::desc>;
   const std::lock_guard lock(mutex);
@@ -118,59 +223,46 @@ inline std::string Convolution::name_of_layout(const dnnl::memory::desc& layout)
   return "onednn layout " + std::to_string(i);
 }
 
-inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
-  using dnnl::memory;
+inline dnnl::primitive_attr ConvolutionCode::attributes() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+inline dnnl::memory::desc ConvolutionCode::x() const {
+  return {{spec_.batch, channels(), spec_.height, spec_.width}, type_of(spec_.input), Tag::nhwc};
+}
+
+inline dnnl::memory::desc ConvolutionCode::y() const {
   const auto side = [&](int64_t length, int64_t kernel) {
     return (length + 2 * spec_.padding - kernel) / spec_.stride + 1;
   };
+  return {{spec_.batch, spec_.outputs, side(spec_.height, spec_.kernel_height),
+           side(spec_.width, spec_.kernel_width)},
+          type_of(spec_.output),
+          Tag::nhwc};
+}
+
+inline dnnl::convolution_forward::primitive_desc ConvolutionCode::describe_forward(
+    dnnl::prop_kind kind, const dnnl::primitive_attr& attributes) const {
+  using dnnl::memory;
   const memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
-  const memory::desc x({spec_.batch, channels(), spec_.height, spec_.width}, type_of(spec_.input),
-                       memory::format_tag::nhwc);
-  const memory::desc weight({spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width},
-                            type_of(spec_.input), memory::format_tag::any);
-  const memory::desc bias = spec_.bias
-                                ? memory::desc({spec_.outputs}, memory::data_type::f32, memory::format_tag::a)
-                                : memory::desc();
-  const memory::desc y({spec_.batch, spec_.outputs, side(spec_.height, spec_.kernel_height),
-                        side(spec_.width, spec_.kernel_width)},
-                       type_of(spec_.output), memory::format_tag::nhwc);
-  dnnl::post_ops post;
-  if (spec_.accumulate || copy_residual_) post.append_sum();
-  if (spec_.residual && !copy_residual_) post.append_binary(dnnl::algorithm::binary_add, y);
-  constexpr auto kRelu = dnnl::algorithm::eltwise_relu;
-  constexpr auto kInference = dnnl::prop_kind::forward_inference;
-  constexpr auto kDirect = dnnl::algorithm::convolution_direct;
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const ThreadCount count(spec_.threads);
+  const memory::desc bias =
+      spec_.bias ? memory::desc({spec_.outputs}, memory::data_type::f32, Tag::a) : memory::desc();
 #if DNNL_VERSION_MAJOR >= 3
-  if (spec_.relu) post.append_eltwise(kRelu, 0, 0);
-  attributes.set_post_ops(post);
-  return {engine(), kInference, kDirect, x, weight, bias, y, stride, padding, padding, attributes};
+  return {engine(), kind, kDirect, x(), weight(), bias, y(), stride, padding, padding, attributes};
 #else
-  if (spec_.relu) post.append_eltwise(1, kRelu, 0, 0);
-  attributes.set_post_ops(post);
   if (spec_.bias)
-    return {{kInference, kDirect, x, weight, bias, y, stride, padding, padding}, attributes, engine()};
-  return {{kInference, kDirect, x, weight, y, stride, padding, padding}, attributes, engine()};
+    return {{kind, kDirect, x(), weight(), bias, y(), stride, padding, padding}, attributes, engine()};
+  return {{kind, kDirect, x(), weight(), y(), stride, padding, padding}, attributes, engine()};
 #endif
 }
 
-inline Convolution::Convolution(const ConvolutionSpec& spec)
-    : spec_(spec),
-      copy_residual_(spec.residual &&
-                     (spec.output != DType::float32 || dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_sse41 ||
-                      spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
-      primitive_(describe()) {
-  const ThreadCount count(spec_.threads);
-  code_ = dnnl::convolution_forward(primitive_);
-  layout_ = name_of_layout(primitive_.weights_desc());
-}
-
-inline std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec& spec) {
+template <class Code>
+std::shared_ptr<const Code> ConvolutionCode::cached(const char* what, const ConvolutionSpec& spec) {
   constexpr size_t kCapacity = 512;
   struct Entry {
-    std::shared_ptr<const Convolution> convolution;
+    std::shared_ptr<const Code> code;
     uint64_t used;
   };
   static std::mutex& mutex = *new std::mutex;
@@ -181,14 +273,14 @@ inline std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec
     const auto found = cache.find(spec);
     if (found != cache.end()) {
       found->second.used = ++clock;
-      return found->second.convolution;
+      return found->second.code;
     }
   }
-  std::shared_ptr<const Convolution> made;
+  std::shared_ptr<const Code> made;
   try {
-    made = std::make_shared<const Convolution>(spec);
+    made = std::make_shared<const Code>(spec);
   } catch (const dnnl::error& error) {
-    fail(ErrorCode::native, "convolution of [", spec.batch, ", ", spec.height, ", ", spec.width, ", ",
+    fail(ErrorCode::native, what, " of [", spec.batch, ", ", spec.height, ", ", spec.width, ", ",
          spec.channels, "] in ", glnet::name_of(spec.input), " by a kernel of ", spec.kernel_height, " x ",
          spec.kernel_width, ", stride ", spec.stride, ", to ", spec.outputs,
          " channels: oneDNN refuses: ", error.what(),
@@ -202,7 +294,33 @@ inline std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec
     });
     cache.erase(oldest);
   }
-  return cache.try_emplace(spec, Entry{made, ++clock}).first->second.convolution;
+  return cache.try_emplace(spec, Entry{made, ++clock}).first->second.code;
+}
+
+inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
+  dnnl::post_ops post;
+  if (spec_.accumulate || copy_residual_) post.append_sum();
+  if (spec_.residual && !copy_residual_) post.append_binary(dnnl::algorithm::binary_add, y());
+#if DNNL_VERSION_MAJOR >= 3
+  if (spec_.relu) post.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+#else
+  if (spec_.relu) post.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
+#endif
+  dnnl::primitive_attr attributes = ConvolutionCode::attributes();
+  attributes.set_post_ops(post);
+  const ThreadCount count(spec_.threads);
+  return describe_forward(dnnl::prop_kind::forward_inference, attributes);
+}
+
+inline Convolution::Convolution(const ConvolutionSpec& spec)
+    : ConvolutionCode(spec),
+      copy_residual_(spec.residual &&
+                     (spec.output != DType::float32 || dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_sse41 ||
+                      spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
+      primitive_(describe()) {
+  const ThreadCount count(spec_.threads);
+  code_ = dnnl::convolution_forward(primitive_);
+  layout_ = name_of_layout(primitive_.weights_desc());
 }
 
 inline void Convolution::pad(const void* from, int64_t outer, int64_t inner, void* to) const {
@@ -217,7 +335,6 @@ inline void Convolution::pad(const void* from, int64_t outer, int64_t inner, voi
 }
 
 inline void Convolution::pack(const void* dense, void* packed) const {
-  const dnnl::memory::dims dims{spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width};
   std::vector<uint16_t> padded;
   if (pads_channels()) {
     const int64_t area = spec_.kernel_height * spec_.kernel_width;
@@ -225,11 +342,13 @@ inline void Convolution::pack(const void* dense, void* packed) const {
     pad(dense, spec_.outputs, area, padded.data());
     dense = padded.data();
   }
-  dnnl::memory from = memory({dims, type_of(spec_.input), dnnl::memory::format_tag::oihw}, dense);
-  dnnl::memory to = memory(primitive_.weights_desc(), packed);
-  dnnl::stream stream(engine());
-  dnnl::reorder(from, to).execute(stream, from, to);
-  stream.wait();
+  reorder(dense_weight(), dense, primitive_.weights_desc(), packed);
+}
+
+inline void Convolution::pack_transposed(const float* dense, void* packed) const {
+  const dnnl::memory::desc transposed(weight_dims(), type_of(spec_.input),
+                                      dnnl::memory::dims{1, spec_.outputs, 1, 1});
+  reorder(transposed, dense, primitive_.weights_desc(), packed);
 }
 
 inline void Convolution::run(const void* x, const void* packed, const float* bias, const void* residual,
@@ -257,9 +376,73 @@ inline void Convolution::run(const void* x, const void* packed, const float* bia
     arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
                       memory(primitive_.dst_desc(), residual));
   }
-  dnnl::stream stream(engine());
-  code_.execute(stream, arguments);
-  stream.wait();
+  execute(code_, arguments);
+}
+
+inline dnnl::convolution_backward_data::primitive_desc ConvolutionBackwardData::describe() const {
+  const dnnl::memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
+  const ThreadCount count(spec_.threads);
+  const auto forward = describe_forward(dnnl::prop_kind::forward_training, attributes());
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine(), kDirect, x(), weight(), y(), stride, padding, padding, forward, attributes()};
+#else
+  return {{kDirect, x(), weight(), y(), stride, padding, padding}, attributes(), engine(), forward};
+#endif
+}
+
+inline ConvolutionBackwardData::ConvolutionBackwardData(const ConvolutionSpec& spec)
+    : ConvolutionCode(spec), primitive_(describe()) {
+  const ThreadCount count(spec_.threads);
+  code_ = dnnl::convolution_backward_data(primitive_);
+  layout_ = name_of_layout(primitive_.weights_desc());
+}
+
+inline void ConvolutionBackwardData::pack(const float* dense, void* packed) const {
+  reorder(dense_weight(), dense, primitive_.weights_desc(), packed);
+}
+
+inline void ConvolutionBackwardData::run(const float* dy, const void* packed, float* dx,
+                                         void* workspace) const {
+  const ThreadCount count(spec_.threads);
+  execute(code_, {{DNNL_ARG_DIFF_DST, memory(primitive_.diff_dst_desc(), dy)},
+                  {DNNL_ARG_WEIGHTS, memory(primitive_.weights_desc(), packed)},
+                  {DNNL_ARG_DIFF_SRC, memory(primitive_.diff_src_desc(), dx)},
+                  {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)}});
+}
+
+inline dnnl::convolution_backward_weights::primitive_desc ConvolutionBackwardWeights::describe() const {
+  const dnnl::memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
+  const ThreadCount count(spec_.threads);
+  const auto forward = describe_forward(dnnl::prop_kind::forward_training, attributes());
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine(), kDirect, x(), weight(), y(), stride, padding, padding, forward, attributes()};
+#else
+  return {{kDirect, x(), weight(), y(), stride, padding, padding}, attributes(), engine(), forward};
+#endif
+}
+
+inline ConvolutionBackwardWeights::ConvolutionBackwardWeights(const ConvolutionSpec& spec)
+    : ConvolutionCode(spec), primitive_(describe()) {
+  const ThreadCount count(spec_.threads);
+  code_ = dnnl::convolution_backward_weights(primitive_);
+  dnnl::post_ops sum;
+  sum.append_sum();
+  dnnl::primitive_attr attributes;
+  attributes.set_post_ops(sum);
+  add_ = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), primitive_.diff_weights_desc(), engine(),
+                                                     dense_weight(), attributes));
+}
+
+inline void ConvolutionBackwardWeights::run(const float* x, const float* dy, float* dweight,
+                                            void* workspace) const {
+  const ThreadCount count(spec_.threads);
+  const dnnl::memory sum =
+      memory(primitive_.diff_weights_desc(), static_cast<std::byte*>(workspace) + scratch_bytes());
+  execute(code_, {{DNNL_ARG_SRC, memory(primitive_.src_desc(), x)},
+                  {DNNL_ARG_DIFF_DST, memory(primitive_.diff_dst_desc(), dy)},
+                  {DNNL_ARG_DIFF_WEIGHTS, sum},
+                  {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)}});
+  execute(add_, {{DNNL_ARG_FROM, sum}, {DNNL_ARG_TO, memory(dense_weight(), dweight)}});
 }
 
 }  // namespace glnet::cpu

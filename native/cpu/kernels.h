@@ -9,8 +9,13 @@ namespace glnet::cpu {
 GLNET_OPS(GLNET_DECLARE)
 #undef GLNET_DECLARE
 
-void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_data(const AggregateConvBackwardData& op, Prepare& prepare);
+void prepare_aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, Prepare& prepare);
+void prepare_conv2d(const Conv2d& op, Prepare& prepare);
+void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
+void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
+void prepare_crop_resize_backward(const CropResizeBackward& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
 

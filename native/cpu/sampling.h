@@ -57,6 +57,19 @@ struct AxisSampling {
     return s;
   }
 
+  /// The adjoint: what each of the `length` positions of the source gives to the outputs.
+  AxisSampling transposed(int64_t length) const {
+    std::vector<std::vector<Entry>> rows(static_cast<size_t>(length));
+    for (int64_t i = 0; i < outputs(); ++i) {
+      for (const Entry* e = begin(i); e != end(i); ++e) {
+        rows[static_cast<size_t>(e->index)].push_back({static_cast<int32_t>(i), e->weight});
+      }
+    }
+    AxisSampling s{{0}, {}};
+    for (const std::vector<Entry>& row : rows) s.append(row);
+    return s;
+  }
+
   /// The rows (`axis` 0) or columns (`axis` 1) of a map that is resized to sizes[0] x sizes[1], then to
   /// sizes[2] x sizes[3], and so on.
   static AxisSampling chain(int64_t length, const std::vector<int>& sizes, size_t axis) {

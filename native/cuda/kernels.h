@@ -17,6 +17,7 @@
   X(Conv2dBackwardData, conv2d_backward_data)                      \
   X(Conv2dBackwardWeights, conv2d_backward_weights)                \
   X(CropResize, crop_resize)                                       \
+  X(CropResizeBackward, crop_resize_backward)                      \
   X(DecodePatches, decode_patches)                                 \
   X(FocalLoss, focal_loss)                                         \
   X(MaxPool, max_pool)                                             \
@@ -41,6 +42,7 @@ void prepare_conv2d(const Conv2d& op, Prepare& prepare);
 void prepare_conv2d_backward_data(const Conv2dBackwardData& op, Prepare& prepare);
 void prepare_conv2d_backward_weights(const Conv2dBackwardWeights& op, Prepare& prepare);
 void prepare_crop_resize(const CropResize& op, Prepare& prepare);
+void prepare_crop_resize_backward(const CropResizeBackward& op, Prepare& prepare);
 void prepare_focal_loss(const FocalLoss& op, Prepare& prepare);
 void prepare_merge_patches(const MergePatches& op, Prepare& prepare);
 void prepare_resize(const Resize& op, Prepare& prepare);
@@ -60,6 +62,7 @@ inline void fill(Backend& backend) {
   backend.conv2d_backward_data.prepare = prepare_conv2d_backward_data;
   backend.conv2d_backward_weights.prepare = prepare_conv2d_backward_weights;
   backend.crop_resize.prepare = prepare_crop_resize;
+  backend.crop_resize_backward.prepare = prepare_crop_resize_backward;
   backend.focal_loss.prepare = prepare_focal_loss;
   backend.merge_patches.prepare = prepare_merge_patches;
   backend.resize.prepare = prepare_resize;

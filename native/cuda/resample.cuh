@@ -41,7 +41,8 @@ inline Chain chain_of(const char* op, int64_t length, const std::vector<int>& si
 }
 
 /// The same of a source as another grid sees it.
-inline Chain chain_of(const char* op, const GridSource& s, size_t axis) {
+template <class Source>
+Chain chain_of(const char* op, const GridView<Source>& s, size_t axis) {
   return chain_of(op, axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
 }
 

@@ -33,7 +33,7 @@ inline Shape weight_shape(const BackwardSizes& a) {
   return {a.outputs, a.first + a.source.x[3] + a.rest, a.kernel, a.kernel};
 }
 
-inline std::vector<BackwardSizes> backward_sources() {
+inline std::vector<BackwardSizes> aggregate_backward_sizes() {
   std::vector<BackwardSizes> all;
   // Few outputs and many: the taps pay on the target's own grid, or do not.
   for (const int64_t outputs : {1, 7, 64}) {
@@ -99,7 +99,7 @@ inline std::vector<BackwardSizes> backward_sources() {
 }
 
 /// Small sources for finite differences: the first is the one that is differentiated.
-inline std::vector<BackwardSizes> gradient_sources() {
+inline std::vector<BackwardSizes> aggregate_gradient_sizes() {
   return {
       {"whole maps", whole({2, 4, 5, 2}), 2, 3, 3, 1, 1},
       {"resized maps", whole({2, 3, 2, 2}, {4, 5}), 2, 3, 3},
@@ -122,7 +122,7 @@ inline AggregateConv forward_of(Builder& b, const BackwardSizes& a) {
 }
 
 /// Sources of the local branch of GLNet for 6 patches of 508 px of an image of 2448 px.
-inline std::vector<BackwardSizes> backward_bench_sources() {
+inline std::vector<BackwardSizes> aggregate_bench_sizes() {
   std::vector<BackwardSizes> all;
   const std::vector<int> pixels = {0, 388, 776, 1164, 1552, 1940};
   const auto shared = [&](int side, int64_t channels, int crop, std::vector<int> sizes) {

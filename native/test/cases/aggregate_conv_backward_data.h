@@ -17,12 +17,12 @@ inline AggregateConvBackwardData random_backward_data(Builder& b, const Backward
 
 inline void aggregate_conv_backward_data_cases(Suite& suite) {
   bool addend = false;
-  for (const BackwardSizes& a : backward_sources()) {
+  for (const BackwardSizes& a : aggregate_backward_sizes()) {
     suite.add<AggregateConvBackwardData>(
         a.name, [=](Builder& b) { return random_backward_data(b, a, addend); }, {.bfloat16 = false});
     addend = !addend;
   }
-  for (const BackwardSizes& a : gradient_sources()) {
+  for (const BackwardSizes& a : aggregate_gradient_sizes()) {
     suite.gradient<AggregateConv>(
         "x of " + a.name, [=](Builder& b) { return forward_of(b, a); }, "y", "x",
         [=](Builder& b, const AggregateConv& forward, const View& dy) -> View {
@@ -68,7 +68,7 @@ inline void aggregate_conv_backward_data_cases(Suite& suite) {
   refuses("a crop that leaves its map", "the crop at row 6, column 2 of 4 x 4 leaves the map [1, 9, 9, 5]",
           [](Builder&, auto& op) { op.source.tops[1] = 6; });
 
-  for (const BackwardSizes& a : backward_bench_sources()) {
+  for (const BackwardSizes& a : aggregate_bench_sizes()) {
     suite.bench<AggregateConvBackwardData>(a.name,
                                            [=](Builder& b) { return random_backward_data(b, a, false); });
   }

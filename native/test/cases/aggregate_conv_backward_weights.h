@@ -14,11 +14,11 @@ inline AggregateConvBackwardWeights random_backward_weights(Builder& b, const Ba
 }
 
 inline void aggregate_conv_backward_weights_cases(Suite& suite) {
-  for (const BackwardSizes& a : backward_sources()) {
+  for (const BackwardSizes& a : aggregate_backward_sizes()) {
     suite.add<AggregateConvBackwardWeights>(a.name, [=](Builder& b) { return random_backward_weights(b, a); },
                                             {.bfloat16 = false});
   }
-  for (const BackwardSizes& a : gradient_sources()) {
+  for (const BackwardSizes& a : aggregate_gradient_sizes()) {
     suite.gradient<AggregateConv>(
         "weight of " + a.name, [=](Builder& b) { return forward_of(b, a); }, "y", "weight",
         [=](Builder& b, const AggregateConv& forward, const View& dy) -> View {
@@ -64,7 +64,7 @@ inline void aggregate_conv_backward_weights_cases(Suite& suite) {
   refuses("a crop that leaves its map", "the crop at row 6, column 2 of 4 x 4 leaves the map [1, 9, 9, 5]",
           [](Builder&, auto& op) { op.source.tops[1] = 6; });
 
-  for (const BackwardSizes& a : backward_bench_sources()) {
+  for (const BackwardSizes& a : aggregate_bench_sizes()) {
     suite.bench<AggregateConvBackwardWeights>(a.name,
                                               [=](Builder& b) { return random_backward_weights(b, a); });
   }
