@@ -96,11 +96,11 @@ Convolution<float> product_of(const Op& op, const float* gradient, int64_t count
 
 void by_taps(const Op& op, const Context& context) {
   const TapGradient taps = taps_of(op);
-  auto* tables = static_cast<std::byte*>(context.workspace);
-  auto* gradient = reinterpret_cast<float*>(tables + round_up(taps.table_bytes(), 64));
+  auto* workspace = static_cast<std::byte*>(context.workspace);
+  auto* gradient = reinterpret_cast<float*>(workspace + round_up(taps.table_bytes(), 64));
   const int64_t outputs = op.dy.dim(3), width = op.source.map_dim(2);
   const int64_t begin = taps.first_row() * width, end = begin + taps.maps() * taps.pixels();
-  taps.fill_tables(context, tables);
+  const TapGradient::Tables tables = taps.fill_tables(context, workspace);
   for (int64_t map = 0; map < taps.maps(); map += taps.group()) {
     const int64_t maps = std::min(taps.group(), taps.maps() - map);
     for (int64_t output = 0; output < outputs; output += taps.slice()) {

@@ -99,9 +99,9 @@ void by_taps(const Op& op, const Context& context) {
   const TapGradient& taps = plan.taps;
   auto* workspace = static_cast<std::byte*>(context.workspace);
   auto* gradient = reinterpret_cast<float*>(workspace + plan.gradient);
-  taps.fill_tables(context, workspace);
+  const TapGradient::Tables tables = taps.fill_tables(context, workspace);
   plan.for_each_slice(op, [&](int64_t map, int64_t maps, int64_t output, int64_t outputs) {
-    taps.gather(context, workspace, map, maps, output, outputs, gradient);
+    taps.gather(context, tables, map, maps, output, outputs, gradient);
     const int64_t first = map * taps.pixels() + taps.first_row() * op.source.x.dim(2);
     const auto pixels = static_cast<int>(maps * taps.pixels());
     weight_gradient(context,

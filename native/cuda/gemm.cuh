@@ -50,14 +50,14 @@ struct Maps {
   }
 };
 
-/// Weights by column, channel of the maps and tap. `w` is that of the first of each. In products whose taps
-/// are columns of their own, these are pairs of `split` taps each.
+/// Weights by column, channel of the maps and tap; `w` is that of the first of each. Where taps are columns
+/// of their own, a column is an output and one of its `split` taps.
 template <class T>
 struct Weights {
   const T* w;
   int columns;
   int column_stride, channel_stride;
-  int row_stride = 0, tap_stride = 1;  ///< from one row of taps to the next, and within it
+  int row_stride = 0, tap_stride = 1;  ///< from one row of taps to the next, and within a row
   int split = 1;
 
   /// Where a column begins; -1 for columns past the last.

@@ -1,5 +1,14 @@
-// Multiplies any product, see gemm.cuh, in float32 or on tensor cores: the tiles and the kernel, to be
-// included where a product is instantiated.
+// Multiplies any product in float32, and of bfloat16 on tensor cores too: the tiles and the kernel, to be
+// included where a product is instantiated. A product, such as Convolution in gemm.cuh, has
+//
+//   Value                                  the type of the elements
+//   kDepthFastest                          whether neighbours along k lie side by side in memory
+//   rows(), columns(), steps()             its size, the last in steps of kDepth
+//   Rows place_rows(first), Columns ...    what four rows or columns mean
+//   Depth depth(step, k)                   what a k means
+//   Quad<Value> left(Rows, Depth), right   four elements, zero where there are none
+//
+// and the sums go to an ending: store(row, column, four of them, how many columns there are from here).
 //
 // Threads and data: a block computes a tile of y, each thread one or four squares of 4 x 4. k is walked
 // through 16 at a time. The next 16 travel through registers into the other half of shared memory while these

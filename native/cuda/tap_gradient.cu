@@ -1,16 +1,15 @@
 // The adjoint of aggregate_conv's gather, for both of its backward ops.
 //
-// The taps of the resizes are transposed first: a thread a row or column of the source goes through the
-// target's taps and keeps its own. Then a block takes a row of a map, and up to 32 outputs, which are
-// neighbouring threads. For each patch that reads the row it goes down dy's columns: for each column and each
-// row of the kernel the sum over the rows that the source's row was given to, into shared memory. Then along
-// the row, over the columns, for each of the kernel's. This is the gather's way back, and its costs are the
-// same.
+// Threads and data: a block takes a row of a map, and up to 32 outputs, which are neighbouring threads. For
+// each patch that reads the row it goes down dy's columns: for each column and each row of the kernel the sum
+// over the rows that the source's row was given to, see adjoint.cuh, into shared memory. Then along the row,
+// over the columns, for each of the kernel's. This is the gather's way back, and its costs are the same.
 //
 // Bytes: dy in about 2 k times, from the L2 cache, since a row of dy serves two rows of the source; G out
 // once. Floor, for 6 sources of 64x64 to 127x127 with 512 outputs and a 3 x 3 kernel, 198 MB of dy and 453 MB
 // of G: 194 us on an H100 (3.35 TB/s), 645 us on an RTX 4090 (1.01 TB/s), but G in slices stays within the L2
-// cache of the cards with 50 MB and more. Considered: two kernels with the sums down the columns in memory,
+// cache of the cards with 50 MB and more.
+// Considered: two kernels with the sums down the columns in memory,
 // as much again as G; single pixels without these sums: for each element of G as many terms as rows times
 // columns. Left: reading a row of dy once for the k rows of the kernel, which takes sums in registers for
 // each size of kernel.
@@ -23,43 +22,11 @@ namespace {
 constexpr int64_t kBandBytes = 48 << 10;  // of shared memory, for the sums down the columns
 constexpr int64_t kWideSlice = 64;        // outputs that make it worthwhile to do fewer maps at once
 
-/// adjoint: [inputs, most]. A weight of zero ends an input's taps.
-__global__ void transpose_taps_kernel(const Tap* taps, int outputs, int slots, int inputs, int most,
-                                      Tap* adjoint) {
-  for (int64_t i = first_item(); i < inputs; i += item_step()) {
-    Tap* own = adjoint + i * most;
-    int count = 0;
-    for (int output = 0; output < outputs; ++output) {
-      float weight = 0;
-      for (int t = 0; t < slots; ++t) {
-        const Tap tap = taps[static_cast<int64_t>(output) * slots + t];
-        if (tap.index == i) weight += tap.weight;
-      }
-      if (weight != 0) own[count++] = {output, weight};
-    }
-    for (; count < most; ++count) own[count] = {0, 0.0f};
-  }
-}
-
-/// An upper bound of the outputs of a chain that one input is given to.
-int64_t most_outputs(const Chain& chain) {
-  int64_t most = 1;
-  for (int step = 0; step < chain.resizes; ++step) {
-    const int64_t in = chain.lengths[step], out = chain.lengths[step + 1];
-    // Positions are in / out apart, an input reaches those nearer than 1, and the first and last half a pixel
-    // more.
-    most = std::min<int64_t>(most * ((5 * out + 2 * in - 1) / (2 * in) + 2), chain.outputs());
-  }
-  return most;
-}
-
 /// What `gather_gradient_kernel` reads and writes.
 struct GradientGather {
   const float* dy;  ///< [patches, height, width, outputs], from the first output that is read
   float* to;        ///< [lines, map_width, kernel, kernel, channels]
-  const Tap* rows;
-  const Tap* columns;
-  int row_slots, column_slots;
+  AdjointAxis rows, columns;
   int64_t lines;  ///< rows of all maps together
   int first_row, rows_of_map;
   int map_width;
@@ -89,14 +56,14 @@ __global__ void __launch_bounds__(kThreads, 4) gather_gradient_kernel(GradientGa
       const int own_row = row - corners.tops[patch], left = corners.lefts[patch];
       if (own_row < 0 || own_row >= g.crop_height) continue;
       const float* dy = g.dy + (map + patch) * g.height * g.width * g.outputs + n;
-      const Tap* row_taps = g.rows + static_cast<int64_t>(own_row) * g.row_slots;
+      const Span down = g.rows.spans[own_row];
+      const float* row_weights = g.rows.weights + static_cast<int64_t>(own_row) * g.rows.outputs;
       for (int i = first; n < g.channels && i < g.width * g.kernel; i += step) {
         const int column = i / g.kernel, shift = radius - i % g.kernel;
         float sum = 0;
-        for (int t = 0; t < g.row_slots && row_taps[t].weight != 0; ++t) {
-          const int at = row_taps[t].index + shift;
-          if (at < 0 || at >= g.height) continue;
-          sum += row_taps[t].weight * dy[(static_cast<int64_t>(at) * g.width + column) * g.outputs];
+        const int end = std::min(down.end, g.height - shift);
+        for (int v = std::max(down.begin, -shift); v < end; ++v) {
+          sum += row_weights[v] * dy[(static_cast<int64_t>(v + shift) * g.width + column) * g.outputs];
         }
         band[i * g.lanes + lane] = sum;
       }
@@ -106,12 +73,15 @@ __global__ void __launch_bounds__(kThreads, 4) gather_gradient_kernel(GradientGa
         const bool inside = own_column >= 0 && own_column < g.crop_width;
         if (add && !inside) continue;
         float sum = 0;
-        const Tap* taps = g.columns + static_cast<int64_t>(inside ? own_column : 0) * g.column_slots;
-        for (int t = 0; inside && t < g.column_slots && taps[t].weight != 0; ++t) {
-          const int at = taps[t].index + shift;
-          if (at < 0 || at >= g.width) continue;
-          const float part = band[(at * g.kernel + tap / g.kernel) * g.lanes + lane];
-          sum += taps[t].weight * part;
+        if (inside) {
+          const Span across = g.columns.spans[own_column];
+          const float* column_weights =
+              g.columns.weights + static_cast<int64_t>(own_column) * g.columns.outputs;
+          const int end = std::min(across.end, g.width - shift);
+          for (int v = std::max(across.begin, -shift); v < end; ++v) {
+            const float part = band[((v + shift) * g.kernel + tap / g.kernel) * g.lanes + lane];
+            sum += column_weights[v] * part;
+          }
         }
         float& element = to[static_cast<int64_t>(i) * g.channels];
         element = add ? element + sum : sum;
@@ -133,10 +103,8 @@ TapGradient::TapGradient(const char* op, const View& dy, const MapGeometry& sour
       source_(source),
       kernel_(kernel),
       outputs_(dy.dim(3)),
-      rows_(chain_of(op, source.base_height(), source.sizes, 0)),
-      columns_(chain_of(op, source.base_width(), source.sizes, 1)),
-      row_slots_(static_cast<int>(most_outputs(rows_))),
-      column_slots_(static_cast<int>(most_outputs(columns_))),
+      rows_(chain_of(op, source, 0)),
+      columns_(chain_of(op, source, 1)),
       maps_(source.map_dim(0)),
       first_row_(0),
       last_row_(source.map_dim(1)),
@@ -160,44 +128,24 @@ void TapGradient::choose_slices() {
   slice_ = std::min(((outputs_ + slices - 1) / slices + 3) / 4 * 4, outputs_);
 }
 
-int64_t TapGradient::table_bytes() const {
-  return static_cast<int64_t>(rows_.bytes() + columns_.bytes() +
-                              sizeof(Tap) *
-                                  static_cast<size_t>(rows_.lengths[0] * int64_t{row_slots_} +
-                                                      columns_.lengths[0] * int64_t{column_slots_}));
+TapGradient::Tables TapGradient::fill_tables(const Context& context, void* memory) const {
+  auto* bytes = static_cast<std::byte*>(memory);
+  return {rows_.fill(context, bytes), columns_.fill(context, bytes + rows_.bytes())};
 }
 
-void TapGradient::fill_tables(const Context& context, void* tables) const {
-  // The transposed taps, rows first, then those of the target.
-  auto* adjoint = static_cast<Tap*>(tables);
-  Tap* taps = adjoint + rows_.lengths[0] * int64_t{row_slots_} + columns_.lengths[0] * int64_t{column_slots_};
-  const auto fill = [&](const Chain& chain, int most) {
-    fill_taps(context, chain, taps);
-    launch(transpose_taps_kernel, blocks_for(chain.lengths[0]), kThreads, 0, stream_of(context), taps,
-           chain.outputs(), chain.slots(), chain.lengths[0], most, adjoint);
-    taps += chain.bytes() / sizeof(Tap);
-    adjoint += chain.lengths[0] * int64_t{most};
-  };
-  fill(rows_, row_slots_);
-  fill(columns_, column_slots_);
-}
-
-void TapGradient::gather(const Context& context, const void* tables, int64_t map, int64_t maps,
+void TapGradient::gather(const Context& context, const Tables& tables, int64_t map, int64_t maps,
                          int64_t output, int64_t outputs, float* to) const {
-  const auto* rows = static_cast<const Tap*>(tables);
   const int64_t patch_size = dy_.dim(1) * dy_.dim(2) * outputs_, lines = maps * (last_row_ - first_row_);
   GradientGather g{.dy = dy_.as<const float>() + map * patch_size + output,
                    .to = to,
-                   .rows = rows,
-                   .columns = rows + rows_.lengths[0] * int64_t{row_slots_},
-                   .row_slots = row_slots_,
-                   .column_slots = column_slots_,
+                   .rows = tables.rows,
+                   .columns = tables.columns,
                    .lines = lines,
                    .first_row = static_cast<int>(first_row_),
                    .rows_of_map = static_cast<int>(last_row_ - first_row_),
                    .map_width = static_cast<int>(width_),
-                   .crop_height = rows_.lengths[0],
-                   .crop_width = columns_.lengths[0],
+                   .crop_height = static_cast<int>(source_.base_height()),
+                   .crop_width = static_cast<int>(source_.base_width()),
                    .height = static_cast<int>(dy_.dim(1)),
                    .width = static_cast<int>(dy_.dim(2)),
                    .outputs = static_cast<int>(outputs_),

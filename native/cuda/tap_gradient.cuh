@@ -2,7 +2,7 @@
 // grid.
 #pragma once
 
-#include "cuda/resample.cuh"
+#include "cuda/adjoint.cuh"
 
 namespace glnet::cuda {
 
@@ -28,12 +28,15 @@ class TapGradient {
   int64_t group() const { return group_; }
   int64_t slice() const { return slice_; }
 
-  int64_t table_bytes() const;
+  int64_t table_bytes() const { return static_cast<int64_t>(rows_.bytes() + columns_.bytes()); }
   int64_t bytes() const { return 4 * group_ * pixels() * area() * slice_; }  ///< of G
 
-  void fill_tables(const Context& context, void* tables) const;
+  struct Tables {
+    AdjointAxis rows, columns;
+  };
+  Tables fill_tables(const Context& context, void* memory) const;
   /// Writes G [maps, rows, columns, r, s, outputs] of `maps` maps and `outputs` outputs.
-  void gather(const Context& context, const void* tables, int64_t map, int64_t maps, int64_t output,
+  void gather(const Context& context, const Tables& tables, int64_t map, int64_t maps, int64_t output,
               int64_t outputs, float* to) const;
 
  private:
@@ -42,8 +45,7 @@ class TapGradient {
   View dy_;
   const MapGeometry& source_;
   int64_t kernel_, outputs_;
-  Chain rows_, columns_;
-  int row_slots_, column_slots_;  ///< of the transposed taps
+  AdjointTables rows_, columns_;
   int64_t maps_, first_row_, last_row_, width_;
   int64_t group_, slice_;
 };

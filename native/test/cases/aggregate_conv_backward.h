@@ -89,6 +89,7 @@ inline std::vector<BackwardSizes> aggregate_backward_sizes() {
   all.push_back({"patches in groups", whole({6, 31, 32, 2}, {34, 36}), 6, 201, 3});
   all.push_back({"crops in groups",
                  crops({1, 17, 19, 24}, {0, 3, 12, 1, 9}, {13, 0, 5, 2, 7}, 5, 6, {13, 11}), 5, 130, 5});
+  all.push_back({"maps in groups, the last one smaller", whole({5, 12, 11, 6}, {15, 14}), 5, 90, 3});
   all.push_back({"150 columns", whole({1, 3, 150, 16}, {9, 170}), 1, 40, 3});
   all.push_back({"600 columns", whole({1, 2, 600, 5}, {9, 600}), 1, 9, 3});
   // As many terms in a sum as there are pixels.
