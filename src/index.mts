@@ -3,10 +3,21 @@
 export type * from './index.js';
 export {
   AbortError,
+  assertDataset,
+  checkDataset,
+  evaluate,
+  evaluationImages,
   GLNet,
   GlnetError,
   importBackbone,
   importReference,
+  openDataset,
+  openImage,
   openRaster,
+  parseTrainConfig,
+  readLabels,
+  samplesOf,
+  summarize,
+  trainModel,
   writeModel,
 } from './index.js';

@@ -1,6 +1,6 @@
 /** `glnet evaluate`: how well a model segments a labelled data set. */
 import path from 'node:path';
-import type { ClassInfo, Mode, ModelConfig } from '../checkpoint/model-file';
+import type { ClassInfo, ModelConfig } from '../checkpoint/model-file';
 import type { DatasetFormat } from '../datasets/classes';
 import { type Dataset, type SplitName, splitNames } from '../datasets/dataset';
 import { openDataset } from '../datasets/open';
@@ -8,7 +8,7 @@ import { GlnetError } from '../errors';
 import type { DeviceName } from '../inference/devices';
 import { GLNet } from '../inference/glnet';
 import type { Precision } from '../inference/networks';
-import { allOutputs, type Output, outputsOf } from '../inference/predict';
+import { allOutputs, type Output, outputsOf, type SegmentMode } from '../inference/predict';
 import { replaceFile } from '../raster/png';
 import { writeIndexPng } from '../raster/write';
 import {
@@ -34,7 +34,7 @@ export interface EvaluateArguments {
   format?: DatasetFormat;
   description?: string;
   split: SplitName;
-  mode?: Mode | 'all';
+  mode?: SegmentMode | 'all';
   outputs?: Output[];
   patch?: number;
   globalSize?: number;

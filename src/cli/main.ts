@@ -229,7 +229,7 @@ const evaluate = program
     new Option(
       '--mode <mode>',
       'what is computed; all: each mode that the model has weights for (default: the last of them)',
-    ).choices(['all', ...allModes]),
+    ).choices(['all', ...segmentModes]),
   )
   .option(
     '--outputs <a,b,…>',

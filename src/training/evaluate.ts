@@ -4,9 +4,10 @@ import { type Dataset, type Sample, type SplitName, samplesOf } from '../dataset
 import { openImage, openLabels } from '../datasets/labels';
 import { wholeOf } from '../datasets/plane';
 import { checkAborted, GlnetError, type GlnetErrorCode } from '../errors';
+import type { CoarseToFine } from '../inference/coarse-to-fine';
 import type { BandOptions, SegmentReport } from '../inference/glnet';
 import type { Networks } from '../inference/networks';
-import { type Band, type Output, type Progress, predict } from '../inference/predict';
+import { type Band, type Output, type Progress, predict, type SegmentMode } from '../inference/predict';
 import { BoundaryScore } from '../metrics/boundary';
 import { Calibration } from '../metrics/calibration';
 import { ConfusionMatrix } from '../metrics/confusion';
@@ -55,7 +56,7 @@ function evaluationImage(sample: Sample): EvaluationImage {
 export interface Segmenter {
   segmentBands(
     raster: Raster,
-    options: BandOptions & { mode: Mode },
+    options: BandOptions & { mode: SegmentMode },
     onBand: (output: Output, band: Band) => void | Promise<void>,
   ): Promise<Pick<SegmentReport, 'totalSeconds' | 'patches' | 'poolPeakBytes'>>;
 }
@@ -64,20 +65,20 @@ export interface EvaluateOptions {
   /** Number of classes, 2 to 255. */
   classes: number;
   /** What to compute: each mode once for each image, for all of its outputs. */
-  runs: readonly { mode: Mode; outputs: readonly Output[] }[];
+  runs: readonly { mode: SegmentMode; outputs: readonly Output[] }[];
   /** How each image is segmented. */
   segment?: Pick<BandOptions, 'patch' | 'globalSize' | 'batch' | 'flipRotate'>;
   /** Stops the work between two patch batches; the promise then rejects with ERR_ABORTED. */
   signal?: AbortSignal;
   /** A run of an image begins. */
-  onImage?: (image: EvaluationImage, mode: Mode) => void;
+  onImage?: (image: EvaluationImage, mode: SegmentMode) => void;
   onProgress?: (progress: Progress) => void;
   /** An image could not be read or computed; it counts in no run. */
   onFailure?: (image: EvaluationImage, error: GlnetError) => void;
   /** Receives each predicted mask: width · height class indices, which it must not keep. */
   onMask?: (
     image: EvaluationImage,
-    mode: Mode,
+    mode: SegmentMode,
     output: Output,
     mask: { width: number; height: number; labels: Uint8Array },
   ) => void | Promise<void>;
@@ -93,7 +94,7 @@ export interface OutputScores {
 
 /** One mode: what it took, and its outputs' scores. */
 export interface ModeScores {
-  readonly mode: Mode;
+  readonly mode: SegmentMode;
   /** Of all outputs together: they come out of one pass. Loading of weights included. */
   seconds: number;
   patches: number;
@@ -185,7 +186,7 @@ export async function evaluate(
 async function evaluateImage(
   segmenter: Segmenter,
   image: EvaluationImage,
-  mode: Mode,
+  mode: SegmentMode,
   outputs: readonly Output[],
   { classes, segment, signal, onProgress, onMask }: EvaluateOptions,
 ): Promise<ModeScores & { width: number; height: number }> {
@@ -239,7 +240,7 @@ function emptyScores(output: Output, classes: number): OutputScores {
 }
 
 function total(
-  mode: Mode,
+  mode: SegmentMode,
   outputs: readonly Output[],
   classes: number,
   images: readonly ModeScores[],
@@ -285,24 +286,27 @@ export function summarize(
 /**
  * Networks in memory as a segmenter, for evaluation while they are trained. Its `poolPeakBytes` count from the last
  * {@link Device.resetPeak}, which is the caller's.
- * @param networks of one mode, the only one that can be evaluated with them; one for each device
+ * @param networks of one mode, one for each device
+ * @param mode that mode, whatever a call asks for
  * @param sides of patches and of the downsampled image in pixels, multiples of 4, and the most patches at a time, where
- *   the options of a call name none
+ *   the options of a call name none; with `coarseToFine` patches are laid where there is foreground only
  */
 export function networksSegmenter(
   networks: readonly Networks[],
-  sides: { patch: number; globalSize: number; batch: number },
+  mode: Mode,
+  sides: { patch: number; globalSize: number; batch: number; coarseToFine?: CoarseToFine | undefined },
 ): Segmenter {
   return {
     async segmentBands(raster, options, onBand) {
       const started = performance.now();
-      const { mode, outputs, flipRotate = false, signal, onProgress } = options;
+      const { outputs, flipRotate = false, signal, onProgress } = options;
       const { patches } = await predict(networks, raster, {
         mode,
         outputs,
         patch: options.patch ?? sides.patch,
         globalSize: options.globalSize ?? sides.globalSize,
         batch: options.batch ?? sides.batch,
+        coarseToFine: sides.coarseToFine,
         flipRotate,
         signal,
         onProgress,

@@ -133,7 +133,7 @@ test('networks in memory give the same figures as the model of their file', asyn
   const store = new NetworkStore(file, device);
   try {
     for (const [i, run] of runs.entries()) {
-      const segmenter = networksSegmenter([await store.get(run.mode)], {
+      const segmenter = networksSegmenter([await store.get(run.mode)], run.mode, {
         patch: 100,
         globalSize: tinyConfig.global,
         batch: 3,
