@@ -110,6 +110,7 @@ export async function train(options: TrainArguments): Promise<number> {
 function view(display: Display): TrainEvents & { onNote(text: string): void } {
   /** Seconds and scenes of the steps of this phase, in this run. */
   let seconds = 0;
+  let waited = 0;
   let scenes = 0;
   let last: StepReport | undefined;
   let validated: number | undefined;
@@ -120,12 +121,13 @@ function view(display: Display): TrainEvents & { onNote(text: string): void } {
   return {
     onNote: line,
     onPhase(phase, steps, from) {
-      [seconds, scenes, last, validated] = [0, 0, undefined, undefined];
+      [seconds, waited, scenes, last, validated] = [0, 0, 0, undefined, undefined];
       line(from > 0 ? `${phase}: going on after step ${from} of ${steps}` : `${phase}: ${steps} steps`);
     },
     onStep(report) {
       last = report;
       seconds += report.seconds;
+      waited += report.waited;
       scenes += report.scenes;
       const { step, steps, loss, mIoU, poolPeakBytes } = report;
       const left = ((steps - step) * seconds * report.scenes) / scenes;
@@ -147,8 +149,10 @@ function view(display: Display): TrainEvents & { onNote(text: string): void } {
     onPhaseEnd(phase, step, best, early) {
       const why = early ? `stopped early after step ${step}` : `${step} steps`;
       const kept = best ? `, the weights of step ${best.step} are kept (mIoU ${best.score.toFixed(4)})` : '';
-      const waited = last ? `, ${formatSeconds(seconds)} computing` : '';
-      line(`${phase}: ${why}${waited}${kept}`);
+      const time = last
+        ? ` in ${formatSeconds(seconds)}, ${formatSeconds(waited)} of it waiting for data`
+        : '';
+      line(`${phase}: ${why}${time}${kept}`);
     },
   };
 }

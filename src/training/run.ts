@@ -1,5 +1,6 @@
 /** Training from a data set's folder to a model file: opens and checks everything, then trains. */
 
+import sharp from 'sharp';
 import { importBackbone } from '../checkpoint/import';
 import { allModes, type Mode, openModel } from '../checkpoint/model-file';
 import type { StateDict } from '../checkpoint/state-dict';
@@ -156,9 +157,14 @@ async function evaluateNetworks(
     batch: 2,
     coarseToFine: phase === 'global' ? undefined : config.coarseToFine,
   });
+  const pictures = new Map<string, Uint8Array>();
   const { modes, failed } = await evaluate(segmenter, images, {
     classes: dataset.classes.length,
     runs: [{ mode: phase, outputs }],
+    async onMask({ id }, _mode, output, { width, height, labels }) {
+      if (output !== own || pictures.size === mostPictures) return;
+      pictures.set(id, await drawLabels(labels, width, height, dataset));
+    },
   });
   if (failed.length > 0) throw failed[0]!.error;
   const scores = modes[0]!.outputs;
@@ -168,5 +174,25 @@ async function evaluateNetworks(
     ),
     iou: scores.find(({ output }) => output === own)!.confusion.iou(),
     seconds: (performance.now() - started) / 1000,
+    pictures,
   };
+}
+
+/** Predictions that are drawn at each evaluation, and their longer sides in pixels. */
+const mostPictures = 4;
+const pictureSide = 512;
+
+/** Labels in the classes' colours, as a PNG. */
+function drawLabels(
+  labels: Uint8Array,
+  width: number,
+  height: number,
+  { classes }: Dataset,
+): Promise<Uint8Array> {
+  const pixels = new Uint8Array(3 * labels.length);
+  for (let i = 0; i < labels.length; i++) pixels.set(classes[labels[i]!]!.color, 3 * i);
+  return sharp(pixels, { raw: { width, height, channels: 3 } })
+    .resize(pictureSide, pictureSide, { fit: 'inside', kernel: 'nearest', withoutEnlargement: true })
+    .png()
+    .toBuffer();
 }
