@@ -11,18 +11,20 @@ import { defaultTerms } from './phases';
 
 const positive = z.number().int().positive();
 const fraction = z.number().min(0).max(1);
+/** Of a running average. */
+const decayRate = z.number().min(0).lt(1);
 const side = positive.multipleOf(4);
 
 const optimiser = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('adam'),
-    betas: z.tuple([fraction, fraction]).optional(),
+    betas: z.tuple([decayRate, decayRate]).optional(),
     epsilon: z.number().positive().optional(),
     weightDecay: z.number().min(0).default(5e-4),
   }),
   z.strictObject({
     type: z.literal('sgd'),
-    momentum: fraction.optional(),
+    momentum: decayRate.optional(),
     nesterov: z.boolean().optional(),
     weightDecay: z.number().min(0).default(5e-4),
   }),

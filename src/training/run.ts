@@ -6,14 +6,13 @@ import type { StateDict } from '../checkpoint/state-dict';
 import { assertDataset } from '../datasets/check';
 import type { DatasetFormat } from '../datasets/classes';
 import { type Dataset, ignoredLabel, type SplitName, samplesOf } from '../datasets/dataset';
-import { openImage, readLabels } from '../datasets/labels';
 import { openDataset } from '../datasets/open';
 import { SceneLoader } from '../datasets/scenes';
 import { GlnetError } from '../errors';
 import { outputsOf } from '../inference/predict';
 import { Device, type DeviceOptions } from '../tensor/device';
 import type { TrainConfig } from './config';
-import { type EvaluationImage, evaluate, networksSegmenter } from './evaluate';
+import { type EvaluationImage, evaluate, evaluationImages, networksSegmenter } from './evaluate';
 import type { TrainingNetworks } from './networks';
 import { mainOutput } from './phases';
 import { type Scores, type TrainEvents, type TrainingData, train } from './trainer';
@@ -103,21 +102,12 @@ export async function trainModel(options: TrainModelOptions): Promise<string> {
       pretrained,
       ...(held.length > 0 && {
         evaluate: (networks: TrainingNetworks) =>
-          evaluateNetworks(networks, config, dataset, imagesOf(dataset, options.validation ?? 'val')),
+          evaluateNetworks(networks, config, dataset, evaluationImages(dataset, options.validation ?? 'val')),
       }),
     });
   } finally {
     device.dispose();
   }
-}
-
-/** The labelled images of a split, as evaluation takes them. */
-export function imagesOf(dataset: Dataset, split: SplitName): EvaluationImage[] {
-  return samplesOf(dataset, split).map((sample) => ({
-    id: sample.id,
-    open: () => openImage(sample),
-    labels: () => readLabels(sample),
-  }));
 }
 
 async function readWeights(path: string, config: TrainConfig): Promise<StateDict> {
