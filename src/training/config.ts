@@ -79,8 +79,11 @@ const phaseFields = {
   classWeights: z.array(z.number().min(0)).optional(),
   /** λ of the feature regulariser. */
   lambda: z.number().min(0).optional(),
-  /** Which outputs' losses are minimised; default as in the paper. */
-  terms: z.array(z.enum(['global', 'local', 'ensemble', 'feature'])).optional(),
+  /** Which outputs' losses are minimised, of those that the phase has; default as in the paper. Phases 2 and 3. */
+  terms: z
+    .array(z.enum(['global', 'local', 'ensemble', 'feature']))
+    .min(1)
+    .optional(),
   /** Evaluate every so many steps, and after the last; 0: only after the last. Default once an epoch. */
   evaluateEvery: z.number().int().min(0).optional(),
   /** Stop when this many evaluations in a row brought nothing better. Default never. */

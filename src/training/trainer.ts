@@ -28,7 +28,7 @@ import { boxGrid, type PatchGrid } from '../tiling';
 import { learningRate, lengthOf, type PhaseConfig, phaseConfig, type TrainConfig } from './config';
 import { MetricsLog } from './metrics-log';
 import { firstWeights, prerequisites, TrainingNetworks } from './networks';
-import { type LossKind, PhaseStep, type Scene } from './phases';
+import { defaultTerms, type LossKind, PhaseStep, type Scene } from './phases';
 import { type Best, loadState, restoreOptimiser, saveState } from './state';
 import { EventWriter } from './tensorboard';
 
@@ -173,6 +173,13 @@ function checkPhases({ config, data }: TrainOptions, pending: readonly Mode[], w
     const own = phaseConfig(config, phase);
     // Throws if the schedule does not fit the number of steps.
     learningRate(own, 0, lengthOf(own, data.images).steps);
+    const possible = defaultTerms[phase];
+    if (phase !== 'global' && !own.terms.some((term) => possible.includes(term))) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `terms are ${own.terms.join(', ')}; expected one or more of ${possible.join(', ')}, which phase ${phase} has`,
+      );
+    }
     if (own.classWeights && own.classWeights.length !== data.classes.length) {
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',
