@@ -167,8 +167,15 @@ program
   .addOption(new Option('--all-phases', 'all of them, from nothing to a finished model').conflicts('phase'))
   .option('-w, --weights <file>', 'a model: earlier phases’ weights, or those of a phase to go on with')
   .option('--backbone-weights <file>', 'where new backbones begin: a PyTorch checkpoint of a ResNet')
-  .option('-c, --config <file>', 'settings as JSON, see below; the options here override them')
-  .option('--steps <n>', 'steps of the optimiser in each phase', parseCount)
+  .option(
+    '-c, --config <file>',
+    'settings as JSON, see below; the options here override them, those of single phases too',
+  )
+  .addOption(
+    new Option('--steps <n>', 'steps of the optimiser in each phase')
+      .argParser(parseCount)
+      .conflicts('epochs'),
+  )
   .option('--epochs <n>', 'or rounds over the data', parseCount)
   .option('--batch <n>', 'images of a step', parseCount)
   .option('--patch-batch <n>', 'the most patches at a time', parseCount)

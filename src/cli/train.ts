@@ -2,6 +2,7 @@
 import type { Mode } from '../checkpoint/model-file';
 import type { DatasetFormat } from '../datasets/classes';
 import type { SplitName } from '../datasets/dataset';
+import { isObject } from '../datasets/description';
 import { GlnetError } from '../errors';
 import type { DeviceKind } from '../tensor/device';
 import { parseTrainConfig, readTrainConfig } from '../training/config';
@@ -56,11 +57,8 @@ export async function train(options: TrainArguments): Promise<number> {
       'nothing to train was named: give --phase with one or more phases, or --all-phases',
     );
   }
-  const value = options.config === undefined ? {} : ((await readTrainConfig(options.config)) as object);
-  const given = Object.fromEntries(
-    overrides.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]),
-  );
-  const config = parseTrainConfig({ ...value, ...given }, options.config ?? 'the options');
+  const value = options.config === undefined ? {} : await readTrainConfig(options.config);
+  const config = parseTrainConfig(overridden(value, options), options.config ?? 'the options');
 
   const display = createDisplay(process.stderr);
   const interrupt = catchInterrupts(() => {
@@ -104,6 +102,27 @@ export async function train(options: TrainArguments): Promise<number> {
     display.clear();
     interrupt.release();
   }
+}
+
+/** A configuration with the options' fields in place of its own and of its single phases'. */
+export function overridden(value: unknown, options: Partial<TrainArguments>): unknown {
+  // What is no object is left to the check.
+  if (!isObject(value)) return value;
+  const given = overrides.filter((key) => options[key] !== undefined);
+  const replaced = new Set<string>(given);
+  if (replaced.has('steps') || replaced.has('epochs')) replaced.add('steps').add('epochs');
+  const rest = (fields: object): object =>
+    Object.fromEntries(Object.entries(fields).filter(([key]) => !replaced.has(key)));
+  const { phases } = value;
+  return {
+    ...rest(value),
+    ...(isObject(phases) && {
+      phases: Object.fromEntries(
+        Object.entries(phases).map(([phase, own]) => [phase, isObject(own) ? rest(own) : own]),
+      ),
+    }),
+    ...Object.fromEntries(given.map((key) => [key, options[key]])),
+  };
 }
 
 /** Shows what happens: a bar or lines for the steps, a line for each evaluation and each phase's end. */

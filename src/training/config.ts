@@ -11,18 +11,20 @@ import { defaultTerms } from './phases';
 
 const positive = z.number().int().positive();
 const fraction = z.number().min(0).max(1);
+/** Of a running average. */
+const decayRate = z.number().min(0).lt(1);
 const side = positive.multipleOf(4);
 
 const optimiser = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('adam'),
-    betas: z.tuple([fraction, fraction]).optional(),
+    betas: z.tuple([decayRate, decayRate]).optional(),
     epsilon: z.number().positive().optional(),
     weightDecay: z.number().min(0).default(5e-4),
   }),
   z.strictObject({
     type: z.literal('sgd'),
-    momentum: fraction.optional(),
+    momentum: decayRate.optional(),
     nesterov: z.boolean().optional(),
     weightDecay: z.number().min(0).default(5e-4),
   }),
@@ -77,8 +79,11 @@ const phaseFields = {
   classWeights: z.array(z.number().min(0)).optional(),
   /** λ of the feature regulariser. */
   lambda: z.number().min(0).optional(),
-  /** Which outputs' losses are minimised; default as in the paper. */
-  terms: z.array(z.enum(['global', 'local', 'ensemble', 'feature'])).optional(),
+  /** Which outputs' losses are minimised, of those that the phase has; default as in the paper. Phases 2 and 3. */
+  terms: z
+    .array(z.enum(['global', 'local', 'ensemble', 'feature']))
+    .min(1)
+    .optional(),
   /** Evaluate every so many steps, and after the last; 0: only after the last. Default once an epoch. */
   evaluateEvery: z.number().int().min(0).optional(),
   /** Stop when this many evaluations in a row brought nothing better. Default never. */
@@ -88,6 +93,11 @@ const phaseFields = {
   /** Recompute activations in the walk back rather than keep them: less memory, a third more work. */
   checkpointing: z.boolean().optional(),
 };
+
+const oneLength = { path: ['epochs'], message: 'cannot be given beside steps: give one of the two' };
+function hasOneLength({ steps, epochs }: { steps?: unknown; epochs?: unknown }): boolean {
+  return steps === undefined || epochs === undefined;
+}
 
 /** The reference implementation's, but for γ, which is the paper's. */
 const phaseDefaults: PhaseFields = {
@@ -101,30 +111,37 @@ const phaseDefaults: PhaseFields = {
   checkpointing: false,
 };
 
-const schema = z.strictObject({
-  model: z
-    .strictObject({
-      backbone: z.enum(Object.keys(backbones) as [Backbone, ...Backbone[]]).default('resnet50'),
-      width: z.number().positive().default(1),
-      fpn: z
-        .strictObject({ channels: positive.default(256), smooth: positive.default(128) })
-        .default({ channels: 256, smooth: 128 }),
-      patch: side.min(52).default(508),
-      global: side.default(508),
-      sharing: z.enum(allSharing as [(typeof allSharing)[number]]).default('deep'),
-    })
-    .prefault({}),
-  /** A scene is a whole image, or a square of so many pixels at a random place of one. */
-  scene: z.union([z.literal('image'), positive]).default('image'),
-  /** Flips and quarter turns (glnet.md 6). */
-  augment: z.boolean().default(true),
-  seed: z.number().int().min(0).max(0xffffffff).default(0),
-  /** Patches only within the box of the foreground, widened by `margin` times its longer side. */
-  coarseToFine: z.strictObject({ margin: z.number().min(0).default(0.1) }).optional(),
-  ...phaseFields,
-  /** Overrides for single phases. */
-  phases: z.partialRecord(z.enum(allModes as [Mode]), z.strictObject(phaseFields).partial()).default({}),
-});
+const schema = z
+  .strictObject({
+    model: z
+      .strictObject({
+        backbone: z.enum(Object.keys(backbones) as [Backbone, ...Backbone[]]).default('resnet50'),
+        width: z.number().positive().default(1),
+        fpn: z
+          .strictObject({ channels: positive.default(256), smooth: positive.default(128) })
+          .default({ channels: 256, smooth: 128 }),
+        patch: side.min(52).default(508),
+        global: side.default(508),
+        sharing: z.enum(allSharing as [(typeof allSharing)[number]]).default('deep'),
+      })
+      .prefault({}),
+    /** A scene is a whole image, or a square of so many pixels at a random place of one. */
+    scene: z.union([z.literal('image'), positive]).default('image'),
+    /** Flips and quarter turns (glnet.md 6). */
+    augment: z.boolean().default(true),
+    seed: z.number().int().min(0).max(0xffffffff).default(0),
+    /** Patches only within the box of the foreground, widened by `margin` times its longer side. */
+    coarseToFine: z.strictObject({ margin: z.number().min(0).default(0.1) }).optional(),
+    ...phaseFields,
+    /** Overrides for single phases. */
+    phases: z
+      .partialRecord(
+        z.enum(allModes as [Mode]),
+        z.strictObject(phaseFields).partial().refine(hasOneLength, oneLength),
+      )
+      .default({}),
+  })
+  .refine(hasOneLength, oneLength);
 
 type Schema = z.output<typeof schema>;
 
@@ -166,7 +183,10 @@ export function parseTrainConfig(value: unknown, source = 'the configuration'): 
   throw new GlnetError('ERR_INVALID_ARGUMENT', [`${source} is wrong:`, ...problems].join('\n  '));
 }
 
-/** @throws GlnetError ERR_FILE, ERR_INVALID_ARGUMENT as {@link parseTrainConfig}. */
+/**
+ * Reads a file for {@link parseTrainConfig}.
+ * @throws GlnetError ERR_FILE if it can't be read, or not as JSON.
+ */
 export async function readTrainConfig(path: string): Promise<unknown> {
   let text: string;
   try {

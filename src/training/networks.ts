@@ -1,5 +1,5 @@
 /** The networks of a training phase: what is trained, what is fixed, on one device. */
-import type { Mode, ModelConfig } from '../checkpoint/model-file';
+import { inheritance, type Mode, type ModelConfig } from '../checkpoint/model-file';
 import { fromFloat32, type StateDict, toFloat32 } from '../checkpoint/state-dict';
 import { GlnetError } from '../errors';
 import type { Networks } from '../inference/networks';
@@ -73,8 +73,12 @@ export class TrainingNetworks {
       );
     const fixed = (from: Mode, branch: 'global' | 'local'): Map<string, Tensor> => {
       const tensors: StateDict = new Map();
+      // What the phase inherits it may have a copy of. Its other names are those of what it trains: the backbone of
+      // phase 3 has the name of phase 1's.
+      const copied = inheritance(config, phase)?.from === from;
       for (const name of branchParameters(config, branch).keys()) {
-        const host = weights.get(`${phase}.${name}`) ?? weights.get(`${from}.${name}`);
+        const copy = copied ? weights.get(`${phase}.${name}`) : undefined;
+        const host = copy ?? weights.get(`${from}.${name}`);
         if (!host) {
           throw new GlnetError(
             'ERR_INVALID_ARGUMENT',

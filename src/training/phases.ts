@@ -236,6 +236,7 @@ export class PhaseStep {
     const fixed: PyramidOutput[] = [];
     const merged: BranchMaps[] = [];
     const kept = new Map<string, Tensor>();
+    const trainsOnPatches = terms.includes('ensemble');
     const localOutput = (at: number, batch: readonly number[]): PyramidOutput => {
       const { grid } = placed[at]!;
       using x = this.#decode(placed[at]!, grid!, batch);
@@ -257,7 +258,8 @@ export class PhaseStep {
         merger.add(maps, batch);
         disposeMaps(maps);
         bytes += 4 * ps3.size;
-        if (bytes <= keptBytes && placed[i]!.patches.length === grid.count) kept.set(`${i} ${batch[0]}`, ps3);
+        const isKept = trainsOnPatches && placed[i]!.patches.length === grid.count && bytes <= keptBytes;
+        if (isKept) kept.set(`${i} ${batch[0]}`, ps3);
         else ps3.dispose();
         await device.synchronize();
       }
@@ -290,7 +292,7 @@ export class PhaseStep {
     for (const [i, { grid, patches, scene }] of placed.entries()) {
       const part = ps3.part(i);
       tape.watch(part);
-      for (const batch of grid && terms.includes('ensemble') ? batches(patches, patchBatch) : []) {
+      for (const batch of grid && trainsOnPatches ? batches(patches, patchBatch) : []) {
         const key = `${i} ${batch[0]}`;
         let own = kept.get(key);
         kept.delete(key);

@@ -2,13 +2,22 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type ClassInfo, type Mode, type ModelConfig, openModel, writeModel } from '../checkpoint/model-file';
+import {
+  allModes,
+  type ClassInfo,
+  inheritance,
+  type Mode,
+  type ModelConfig,
+  openModel,
+  writeModel,
+} from '../checkpoint/model-file';
 import { openSafetensors, writeSafetensors } from '../checkpoint/safetensors';
 import type { StateDict } from '../checkpoint/state-dict';
 import { AbortError, GlnetError } from '../errors';
 import { type CoarseToFine, foregroundBox, refinedBox } from '../inference/coarse-to-fine';
 import { swapsSides, windowInTurned } from '../inference/turns';
 import { ConfusionMatrix } from '../metrics/confusion';
+import { expectedParameters } from '../models/parameters';
 import { Optimiser, type Trained } from '../nn/optimisers';
 import { Random } from '../nn/random';
 import { Tape } from '../tensor/autograd';
@@ -19,7 +28,7 @@ import { boxGrid, type PatchGrid } from '../tiling';
 import { learningRate, lengthOf, type PhaseConfig, phaseConfig, type TrainConfig } from './config';
 import { MetricsLog } from './metrics-log';
 import { firstWeights, prerequisites, TrainingNetworks } from './networks';
-import { type LossKind, PhaseStep, type Scene } from './phases';
+import { defaultTerms, type LossKind, PhaseStep, type Scene } from './phases';
 import { type Best, loadState, restoreOptimiser, saveState } from './state';
 import { EventWriter } from './tensorboard';
 
@@ -126,41 +135,98 @@ export function modelConfigOf(
 export async function train(options: TrainOptions): Promise<string> {
   const { out, phases } = options;
   const weights: StateDict = new Map(options.weights ?? []);
-  const finished = await openRun(options, weights);
-  for (const phase of phases) {
-    if (finished.has(phase)) continue;
-    for (const earlier of prerequisites[phase]) {
-      if (!finished.has(earlier) && ![...weights.keys()].some((name) => name.startsWith(`${earlier}.`))) {
-        throw new GlnetError(
-          'ERR_INVALID_ARGUMENT',
-          `phase ${phase} needs the weights of phase ${earlier}: train it first, or give weights that have it`,
-        );
-      }
+  const finished = await readRun(options, weights);
+  const pending = [...new Set(phases)].filter((phase) => !finished.has(phase));
+  checkPhases(options, pending, weights);
+  await beginRun(options);
+  while (pending.length > 0) {
+    const phase = pending.shift()!;
+    // A branch that the run has trained comes before a copy of it that the phase's given weights have.
+    const source = inheritance(modelConfigOf(options.config, options.data.classes, allModes), phase);
+    if (source && phases.includes(source.from)) {
+      for (const name of source.parameters.keys()) weights.delete(`${phase}.${name}`);
     }
     const trained = await new PhaseRun(options, phase, weights).run();
-    for (const name of [...weights.keys()]) if (name.startsWith(`${phase}.`)) weights.delete(name);
     for (const [name, host] of trained) weights.set(`${phase}.${name}`, host);
-    finished.add(phase);
-    await writeRunModel(options, weights);
+    await writeRunModel(options, pending, weights);
     await rm(path.join(out, runFiles.state(phase)), { force: true });
     await rm(path.join(out, runFiles.best(phase)), { force: true });
   }
   return path.join(out, runFiles.model);
 }
 
-async function writeRunModel({ out, config, data }: TrainOptions, weights: StateDict): Promise<void> {
-  const has = (mode: Mode): boolean => [...weights.keys()].some((name) => name.startsWith(`${mode}.`));
-  const modes = (['global', 'global-to-local', 'bidirectional'] as const).filter(has);
-  await writeModel(path.join(out, runFiles.model), modelConfigOf(config, data.classes, modes), weights);
+function hasPhase(weights: StateDict, phase: Mode): boolean {
+  return [...weights.keys()].some((name) => name.startsWith(`${phase}.`));
 }
 
-/** Makes or opens the folder of a run; reads the weights of phases that it has finished. */
-async function openRun(
-  { out, config, resume, phases, data }: TrainOptions,
+/** What would stop a later phase stops the run before it begins. */
+function checkPhases({ config, data }: TrainOptions, pending: readonly Mode[], weights: StateDict): void {
+  for (const [i, phase] of pending.entries()) {
+    for (const earlier of prerequisites[phase]) {
+      const given = !pending.includes(earlier) && hasPhase(weights, earlier);
+      if (given || pending.slice(0, i).includes(earlier)) continue;
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `phase ${phase} needs the weights of phase ${earlier}: train it first, or give weights that have it`,
+      );
+    }
+    const own = phaseConfig(config, phase);
+    // Throws if the schedule does not fit the number of steps.
+    learningRate(own, 0, lengthOf(own, data.images).steps);
+    const possible = defaultTerms[phase];
+    if (phase !== 'global' && !own.terms.some((term) => possible.includes(term))) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `terms are ${own.terms.join(', ')}; expected one or more of ${possible.join(', ')}, which phase ${phase} has`,
+      );
+    }
+    if (own.classWeights && own.classWeights.length !== data.classes.length) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `classWeights has ${own.classWeights.length} numbers; expected ${data.classes.length}, one for each class`,
+      );
+    }
+  }
+  const model = modelConfigOf(config, data.classes, allModes);
+  for (const mode of allModes) {
+    for (const [name, shape] of expectedParameters(model, mode)) {
+      const given = weights.get(`${mode}.${name}`);
+      if (!given || given.shape.join() === shape.join()) continue;
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `the weights' ${mode}.${name} has the shape [${given.shape.join(', ')}]; expected [${shape.join(', ')}], as the ` +
+          `configuration's model and the data's ${data.classes.length} classes have it; give weights of this architecture`,
+      );
+    }
+  }
+}
+
+/** The model so far. What begins with given weights, or rests on what does, is part of it once that is trained. */
+async function writeRunModel(
+  { out, config, data }: TrainOptions,
+  pending: readonly Mode[],
   weights: StateDict,
-): Promise<Set<Mode>> {
+): Promise<void> {
+  const modes = allModes.filter(
+    (mode) =>
+      hasPhase(weights, mode) && ![mode, ...prerequisites[mode]].some((phase) => pending.includes(phase)),
+  );
+  const tensors: StateDict = new Map(
+    [...weights].filter(([name]) => modes.some((mode) => name.startsWith(`${mode}.`))),
+  );
+  await writeModel(path.join(out, runFiles.model), modelConfigOf(config, data.classes, modes), tensors);
+}
+
+/** What `config.json` of a run holds. */
+function runSettings({ config, data }: TrainOptions): string {
+  return `${JSON.stringify({ ...config, classes: data.classes.map(({ name }) => name) }, null, 2)}\n`;
+}
+
+/** Reads the weights of the phases that the run in the folder has finished; none if there is no run. */
+async function readRun(options: TrainOptions, weights: StateDict): Promise<Set<Mode>> {
+  const { out, resume, phases } = options;
   const file = path.join(out, runFiles.config);
-  const text = `${JSON.stringify({ ...config, classes: data.classes.map(({ name }) => name) }, null, 2)}\n`;
+  const model = path.join(out, runFiles.model);
   const finished = new Set<Mode>();
   if (existsSync(file)) {
     if (!resume) {
@@ -170,18 +236,18 @@ async function openRun(
       );
     }
     const before = await readFile(file, 'utf8');
+    const text = runSettings(options);
     if (before !== text) {
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',
         `${file}: the run was begun with other settings (${differences(before, text)}); give the same, or choose another folder`,
       );
     }
-    const model = path.join(out, runFiles.model);
     if (existsSync(model)) {
       const stored = await openModel(model);
       try {
         for (const name of stored.tensors.keys()) weights.set(name, await stored.read(name));
-        // A phase with a state file is still in progress, though the model has weights that it began with.
+        // A phase with a state file has not returned yet.
         for (const phase of phases) {
           const own = stored.config.modes.includes(phase);
           if (own && !existsSync(path.join(out, runFiles.state(phase)))) finished.add(phase);
@@ -190,11 +256,23 @@ async function openRun(
         await stored.close();
       }
     }
-    return finished;
+  } else if (existsSync(model)) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${model}: there is a model of another origin, which the run would overwrite; choose another folder`,
+    );
   }
+  return finished;
+}
+
+/** Makes the run's folder, if there is none. */
+async function beginRun(options: TrainOptions): Promise<void> {
+  const { out } = options;
+  const file = path.join(out, runFiles.config);
+  if (existsSync(file)) return;
   try {
     await mkdir(out, { recursive: true });
-    await writeFile(`${file}.tmp`, text);
+    await writeFile(`${file}.tmp`, runSettings(options));
     await rename(`${file}.tmp`, file);
   } catch (cause) {
     throw new GlnetError(
@@ -203,7 +281,6 @@ async function openRun(
       { cause },
     );
   }
-  return finished;
 }
 
 /** The top-level fields in which two configurations differ. */
@@ -488,14 +565,8 @@ class PhaseRun {
 
   #classWeights(): Tensor | undefined {
     const { classWeights } = this.#config;
-    const { device, data } = this.#options;
+    const { device } = this.#options;
     if (!classWeights) return undefined;
-    if (classWeights.length !== data.classes.length) {
-      throw new GlnetError(
-        'ERR_INVALID_ARGUMENT',
-        `classWeights has ${classWeights.length} numbers; expected ${data.classes.length}, one for each class`,
-      );
-    }
     return device.upload(Float32Array.from(classWeights), [classWeights.length], 'float32');
   }
 

@@ -22,7 +22,7 @@ describe('help', () => {
   });
 
   test.each([
-    [['--help'], /segment.*\n.*evaluate.*\n.*import.*\n.*info.*\n.*doctor[\s\S]*Examples:/],
+    [['--help'], /segment.*\n.*train.*\n.*evaluate.*\n.*import.*\n.*info.*\n.*doctor[\s\S]*Examples:/],
     [
       ['segment', '--help'],
       /\(default: 2\)[\s\S]*--memory-limit <size>[\s\S]*Examples:[\s\S]*--stretch 0,3000/,
