@@ -5,12 +5,11 @@ import { fileError } from '../checkpoint/file';
 import { allModes, type Mode } from '../checkpoint/model-file';
 import { GlnetError } from '../errors';
 import { allSharing, type Backbone, backbones } from '../models/parameters';
-import { rateAt, type Schedule } from '../nn/schedules';
+import { rateAt, type Schedule, scheduleProblems } from '../nn/schedules';
 import { lossNames } from './losses';
 import { defaultTerms } from './phases';
 
 const positive = z.number().int().positive();
-const fraction = z.number().min(0).max(1);
 /** Of a running average. */
 const decayRate = z.number().min(0).lt(1);
 const side = positive.multipleOf(4);
@@ -30,26 +29,13 @@ const optimiser = z.discriminatedUnion('type', [
   }),
 ]);
 
-/** A learning rate's course without the rate itself, see {@link Schedule}. */
-const schedule = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('constant'), warmup: z.number().int().min(0).optional() }),
-  z.strictObject({
-    kind: z.literal('polynomial'),
-    power: z.number().positive().optional(),
-    warmup: z.number().int().min(0).optional(),
-  }),
-  z.strictObject({
-    kind: z.literal('cosine'),
-    floor: z.number().min(0).optional(),
-    warmup: z.number().int().min(0).optional(),
-  }),
-  z.strictObject({
-    kind: z.literal('step'),
-    at: z.array(fraction),
-    factor: z.number().positive().optional(),
-    warmup: z.number().int().min(0).optional(),
-  }),
-]);
+/** A learning rate's course without the rate itself. */
+export type Course = Schedule extends infer One ? (One extends Schedule ? Omit<One, 'rate'> : never) : never;
+
+const schedule = z.custom<Course>().superRefine((value, context) => {
+  const course = typeof value === 'object' && value !== null ? { ...value, rate: Number.MAX_VALUE } : value;
+  for (const message of scheduleProblems(course, 'schedule')) context.addIssue({ code: 'custom', message });
+});
 
 const loss = z.strictObject({
   type: z.enum(lossNames),
@@ -121,13 +107,13 @@ const schema = z
           .strictObject({ channels: positive.default(256), smooth: positive.default(128) })
           .default({ channels: 256, smooth: 128 }),
         patch: side.min(52).default(508),
-        global: side.default(508),
+        global: side.min(64).default(508),
         sharing: z.enum(allSharing as [(typeof allSharing)[number]]).default('deep'),
       })
       .prefault({}),
     /** A scene is a whole image, or a square of so many pixels at a random place of one. */
     scene: z.union([z.literal('image'), positive]).default('image'),
-    /** Flips and quarter turns (glnet.md 6). */
+    /** A flip with probability 1/2, then a quarter turn or more with probability 1/2. */
     augment: z.boolean().default(true),
     seed: z.number().int().min(0).max(0xffffffff).default(0),
     /** Patches only within the box of the foreground, widened by `margin` times its longer side. */

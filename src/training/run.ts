@@ -1,5 +1,6 @@
 /** Training from a data set's folder to a model file: opens and checks everything, then trains. */
 
+import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import { importBackbone } from '../checkpoint/import';
 import { allModes, type Mode, openModel } from '../checkpoint/model-file';
@@ -12,7 +13,7 @@ import { SceneLoader } from '../datasets/scenes';
 import { GlnetError } from '../errors';
 import { outputsOf } from '../inference/predict';
 import { Device, type DeviceOptions } from '../tensor/device';
-import type { TrainConfig } from './config';
+import { phaseConfig, type TrainConfig } from './config';
 import { type EvaluationImage, evaluate, evaluationImages, networksSegmenter } from './evaluate';
 import type { TrainingNetworks } from './networks';
 import { mainOutput } from './phases';
@@ -77,6 +78,12 @@ export async function trainModel(options: TrainModelOptions): Promise<string> {
     `${dataset.name}: ${samples.length} images to train on, ${held.length} to evaluate on (${dataset.splitSource})`,
   );
 
+  const patient = (options.phases ?? allModes).some(
+    (phase) => phaseConfig(config, phase).patience !== undefined,
+  );
+  if (patient && held.length === 0)
+    onNote?.('patience is given, and there are no images to evaluate on: it has no effect');
+
   const data: TrainingData = {
     images: samples.length,
     classes: dataset.classes,
@@ -101,6 +108,12 @@ export async function trainModel(options: TrainModelOptions): Promise<string> {
       data,
       weights,
       pretrained,
+      origin: {
+        images: digest(samples.map(({ id }) => id)),
+        validation: digest(held.map(({ id }) => id)),
+        ...(weights && { weights: digestOf(weights) }),
+        ...(pretrained && { backboneWeights: digestOf(pretrained) }),
+      },
       ...(held.length > 0 && {
         evaluate: (networks: TrainingNetworks) =>
           evaluateNetworks(networks, config, dataset, evaluationImages(dataset, options.validation ?? 'val')),
@@ -109,6 +122,16 @@ export async function trainModel(options: TrainModelOptions): Promise<string> {
   } finally {
     device.dispose();
   }
+}
+
+function digest(ids: readonly string[]): string {
+  return createHash('sha256').update(ids.join('\n')).digest('hex');
+}
+
+function digestOf(tensors: StateDict): string {
+  const hash = createHash('sha256');
+  for (const [name, { data }] of tensors) hash.update(name).update(data);
+  return hash.digest('hex');
 }
 
 async function readWeights(path: string, config: TrainConfig): Promise<StateDict> {
@@ -154,7 +177,7 @@ async function evaluateNetworks(
   const segmenter = networksSegmenter([networks.networks], phase, {
     patch: config.model.patch,
     globalSize: config.model.global,
-    batch: 2,
+    batch: phaseConfig(config, phase).patchBatch,
     coarseToFine: phase === 'global' ? undefined : config.coarseToFine,
   });
   const pictures = new Map<string, Uint8Array>();

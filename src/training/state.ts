@@ -23,8 +23,6 @@ export interface Position {
   readonly best: Best | undefined;
   /** Evaluations in a row that brought nothing better. */
   readonly stale: number;
-  /** Seconds that the phase has taken, stops not counted. */
-  readonly seconds: number;
 }
 
 const metadataKey = 'glnet-training';

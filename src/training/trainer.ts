@@ -1,6 +1,6 @@
 /** Training: the phases one after the other, each resumable, in a folder of its own. */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import {
   allModes,
@@ -13,13 +13,14 @@ import {
 } from '../checkpoint/model-file';
 import { openSafetensors, writeSafetensors } from '../checkpoint/safetensors';
 import type { StateDict } from '../checkpoint/state-dict';
-import { AbortError, GlnetError } from '../errors';
+import { AbortError, checkAborted, GlnetError } from '../errors';
 import { type CoarseToFine, foregroundBox, refinedBox } from '../inference/coarse-to-fine';
 import { swapsSides, windowInTurned } from '../inference/turns';
 import { ConfusionMatrix } from '../metrics/confusion';
 import { expectedParameters } from '../models/parameters';
 import { Optimiser, type Trained } from '../nn/optimisers';
 import { Random } from '../nn/random';
+import { checkSchedule } from '../nn/schedules';
 import { Tape } from '../tensor/autograd';
 import type { Device } from '../tensor/device';
 import { sumOfSquares } from '../tensor/sum-of-squares';
@@ -97,6 +98,8 @@ export interface TrainOptions extends TrainEvents {
   readonly weights?: StateDict | undefined;
   /** Where new backbones begin, by torchvision's names. */
   readonly pretrained?: StateDict | undefined;
+  /** What data and weights the run rests on, by name: a run is gone on with only if they are the same. */
+  readonly origin?: Readonly<Record<string, string>> | undefined;
   /** Go on with the run in `out`. */
   readonly resume?: boolean | undefined;
   /** Evaluates the networks as they are; without it the last weights are taken. */
@@ -137,6 +140,11 @@ export async function train(options: TrainOptions): Promise<string> {
   const weights: StateDict = new Map(options.weights ?? []);
   const finished = await readRun(options, weights);
   const pending = [...new Set(phases)].filter((phase) => !finished.has(phase));
+  // Given weights of phases that rest on what is trained anew fit no longer.
+  for (const mode of allModes) {
+    if (phases.includes(mode) || !prerequisites[mode].some((phase) => phases.includes(phase))) continue;
+    for (const name of [...weights.keys()]) if (name.startsWith(`${mode}.`)) weights.delete(name);
+  }
   checkPhases(options, pending, weights);
   await beginRun(options);
   while (pending.length > 0) {
@@ -146,6 +154,7 @@ export async function train(options: TrainOptions): Promise<string> {
     if (source && phases.includes(source.from)) {
       for (const name of source.parameters.keys()) weights.delete(`${phase}.${name}`);
     }
+    checkAborted(options.signal);
     const trained = await new PhaseRun(options, phase, weights).run();
     for (const [name, host] of trained) weights.set(`${phase}.${name}`, host);
     await writeRunModel(options, pending, weights);
@@ -171,6 +180,7 @@ function checkPhases({ config, data }: TrainOptions, pending: readonly Mode[], w
       );
     }
     const own = phaseConfig(config, phase);
+    checkSchedule({ ...own.schedule, rate: own.learningRate }, 'schedule');
     // Throws if the schedule does not fit the number of steps.
     learningRate(own, 0, lengthOf(own, data.images).steps);
     const possible = defaultTerms[phase];
@@ -178,6 +188,12 @@ function checkPhases({ config, data }: TrainOptions, pending: readonly Mode[], w
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',
         `terms are ${own.terms.join(', ')}; expected one or more of ${possible.join(', ')}, which phase ${phase} has`,
+      );
+    }
+    if (own.classWeights && own.losses.every(({ type }) => type === 'lovasz')) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        'classWeights are given, and the only loss is lovasz, which has none; leave them out, or add another loss',
       );
     }
     if (own.classWeights && own.classWeights.length !== data.classes.length) {
@@ -218,8 +234,8 @@ async function writeRunModel(
 }
 
 /** What `config.json` of a run holds. */
-function runSettings({ config, data }: TrainOptions): string {
-  return `${JSON.stringify({ ...config, classes: data.classes.map(({ name }) => name) }, null, 2)}\n`;
+function runSettings({ config, data, origin }: TrainOptions): string {
+  return `${JSON.stringify({ ...config, classes: data.classes.map(({ name }) => name), ...origin }, null, 2)}\n`;
 }
 
 /** Reads the weights of the phases that the run in the folder has finished; none if there is no run. */
@@ -240,9 +256,11 @@ async function readRun(options: TrainOptions, weights: StateDict): Promise<Set<M
     if (before !== text) {
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',
-        `${file}: the run was begun with other settings (${differences(before, text)}); give the same, or choose another folder`,
+        `${file}: the run was begun with other settings, data or weights (${differences(before, text)}); give the same, or choose another folder`,
       );
     }
+    // What a write that was cut short left.
+    for (const name of await readdir(out)) if (name.endsWith('.tmp')) await rm(path.join(out, name));
     if (existsSync(model)) {
       const stored = await openModel(model);
       try {
@@ -306,7 +324,6 @@ class PhaseRun {
   #step = 0;
   #best: Best | undefined;
   #stale = 0;
-  #seconds = 0;
 
   constructor(options: TrainOptions, phase: Mode, weights: StateDict) {
     this.#options = options;
@@ -324,11 +341,10 @@ class PhaseRun {
     const statePath = this.#file(runFiles.state(this.#phase));
     const state = resume && existsSync(statePath) ? await loadState(statePath) : undefined;
     if (state) {
-      const { step, best, stale, seconds } = state.position;
+      const { step, best, stale } = state.position;
       this.#step = step;
       this.#best = best;
       this.#stale = stale;
-      this.#seconds = seconds;
     }
     const model = modelConfigOf(config, data.classes, [this.#phase]);
     const own =
@@ -375,7 +391,6 @@ class PhaseRun {
           step: this.#step,
           best: this.#best,
           stale: this.#stale,
-          seconds: this.#seconds,
         },
         networks,
         optimiser,
@@ -397,7 +412,6 @@ class PhaseRun {
         const waited = (performance.now() - clock) / 1000;
         const report = await this.#oneStep(step, scenes, trained, optimiser, clock, waited);
         this.#step += 1;
-        this.#seconds += report.seconds;
         writeStep(report, log, events);
         this.#options.onStep?.(report);
 
@@ -414,7 +428,7 @@ class PhaseRun {
         if (signal?.aborted) throw new AbortError(undefined, { cause: signal.reason });
         clock = performance.now();
       }
-      throw new GlnetError('ERR_NATIVE', 'the training data ended before the last step');
+      throw new GlnetError('ERR_INVALID_ARGUMENT', 'the training data ended before the last step');
     } finally {
       classWeights?.dispose();
       await device.synchronize();
@@ -533,7 +547,7 @@ class PhaseRun {
     const choosePatches = (scene: Scene, grid: PatchGrid): readonly number[] => {
       const all = Array.from({ length: grid.count }, (_, i) => i);
       if (patchesPerScene === undefined || patchesPerScene >= grid.count) return all;
-      // Depends on the step and the scene's place in it alone.
+      // Depends on the step and the image alone.
       const random = new Random(this.#seed(`patches ${this.#step} ${scene.id}`));
       random.shuffle(all);
       return all.slice(0, patchesPerScene).sort((a, b) => a - b);
