@@ -71,12 +71,12 @@ export async function trainPhase(options: TrainPhaseOptions): Promise<{ model: s
       console.log(`${out}: ${phase}, ${from > 0 ? `on from step ${from} of ${steps}` : `${steps} steps`}`);
       clock = performance.now();
     },
-    onStep({ step, steps, loss, mIoU, seconds, poolPeakBytes }: StepReport) {
+    onStep({ step, steps, loss, seconds, poolPeakBytes }: StepReport) {
       if (step < steps && performance.now() - clock < 30_000 * (shown > 0 ? 1 : 0.1)) return;
       clock = performance.now();
       shown += 1;
       console.log(
-        `  step ${step}/${steps}  loss ${loss.toPrecision(3)}  mIoU ${mIoU.toFixed(3)}  ${formatSeconds(seconds)} a step  ` +
+        `  step ${step}/${steps}  loss ${loss.toPrecision(3)}  ${formatSeconds(seconds)} a step  ` +
           `${formatClock((steps - step) * seconds)} left  peak ${formatBytes(poolPeakBytes)}`,
       );
     },
