@@ -5,7 +5,7 @@
  *
  * DATA holds `t{tile}_p{part}.jpg` and their `_mask.png`, tiles 1, 2, 3, 4, 5 and 7 ("Semantic segmentation of aerial
  * imagery", Humans in the Loop and MBRSC). pytorch.json: what a plain GLNet in PyTorch reached with the same data and
- * schedule, one seed.
+ * schedule, one seed. It does not tell the channels of that network's pyramid: train.json has those of the Blue Marble.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

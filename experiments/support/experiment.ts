@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { binding } from '../../src/binding';
-import { formatBytes } from '../../src/cli/format';
+import { exitCodeOf, formatBytes } from '../../src/cli/format';
 import { catchInterrupts } from '../../src/cli/interrupt';
 import { GlnetError } from '../../src/errors';
 
@@ -52,7 +52,7 @@ export function runExperiment(
           ? 'experiment: stopped; the same command goes on where it was'
           : `experiment: ${process.env.GLNET_DEBUG === '1' ? error.stack : error.message}`,
       );
-      process.exitCode = interrupt.exitCode ?? 1;
+      process.exitCode = interrupt.exitCode ?? exitCodeOf(error);
     })
     .finally(() => interrupt.release());
 }
@@ -96,9 +96,10 @@ export function parseOptions(
   const scale = Number(values.scale);
   if (!(scale > 0 && scale <= 1)) fail(`--scale is ${values.scale}; expected a number above 0, at most 1`);
   const only = values.only?.split(',');
-  const unknown = only?.filter((id) => !variants?.includes(id)) ?? [];
+  if (only && !variants) fail('--only was given, but this experiment has no variants; leave it out');
+  const unknown = only?.filter((id) => !variants!.includes(id)) ?? [];
   if (unknown.length > 0)
-    fail(`--only names ${unknown.join(', ')}; expected some of ${variants?.join(', ') ?? 'none'}`);
+    fail(`--only names ${unknown.join(', ')}; expected some of ${variants!.join(', ')}`);
   return {
     name,
     data: folder,

@@ -97,6 +97,10 @@ describe('options of an experiment', () => {
     );
   });
 
+  test('refuse --only where there are no variants', () => {
+    expect(() => parseOptions({ name: 'x', seeds: [0] }, ['--only', 'deep'])).toThrow(/has no variants/);
+  });
+
   test('ask for the data', () => {
     expect(() => parseOptions({ ...own, data: 'the images' }, [])).toThrow(/expected the images/);
   });
