@@ -63,7 +63,7 @@ runExperiment({ name: 'blue-marble', seeds: [0] }, async (experiment) => {
     training: Peer;
   };
 
-  const runs: Figures[] = [];
+  const runs: (Figures & { commit: string })[] = [];
   for (const seed of seeds) {
     const config = await readConfig(configFile, seed, scale);
     const folder = path.join(out, `seed-${seed}`);
@@ -121,6 +121,7 @@ runExperiment({ name: 'blue-marble', seeds: [0] }, async (experiment) => {
   writeReport(
     experiment,
     'Blue Marble: all phases',
+    runs,
     [
       'Test region, columns 2730 to 4095, beside a plain GLNet in PyTorch (same data and schedule, one seed).',
       markdownTable([

@@ -103,7 +103,7 @@ runExperiment(
       description: path.join(__dirname, 'dataset.json'),
     });
     await drawTruth(dataset, path.join(out, 'pictures'), 1);
-    const runs: { costs: readonly PhaseCost[]; rows: readonly Row[] }[] = [];
+    const runs: { costs: readonly PhaseCost[]; rows: readonly Row[]; commit: string }[] = [];
     for (const seed of seeds) {
       const config = await readConfig(configFile, seed, scale);
       const folder = path.join(out, `seed-${seed}`);
@@ -125,6 +125,7 @@ runExperiment(
     writeReport(
       experiment,
       'ISIC: coarse to fine, a run-through',
+      runs,
       [
         'One image to train with and one to test: IoU is given to show that the modes agree or differ, not how well lesions are found.',
         markdownTable([

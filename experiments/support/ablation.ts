@@ -132,6 +132,7 @@ export async function runAblation(experiment: Experiment, options: AblationOptio
   writeReport(
     experiment,
     title,
+    rows.flatMap((row) => row.runs),
     [
       'Test split, mean over the seeds with the lowest and the highest. Training: all phases that a variant is made of, ' +
         'without checks of the data; prediction: all images of the split. Peaks: tensors, the highest of all seeds.',

@@ -130,28 +130,33 @@ export function provenance(): {
       glnet: version,
       node: process.versions.node,
       oneDNN,
-      commit: (git('rev-parse', 'HEAD') || 'unknown') + (changed ? ', with changes' : ''),
+      commit: (git('rev-parse', 'HEAD') || 'unknown') + (changed ? ' (with changes)' : ''),
     },
   };
 }
 
-/** Writes `table.md` and `results.json`, and shows the table. */
+/**
+ * Writes `table.md` and `results.json`, and shows the table.
+ * @param runs what was computed, now or when the program was run before
+ */
 export function writeReport(
   { name, out, scale, seeds }: Experiment,
   title: string,
+  runs: readonly { readonly commit: string }[],
   sections: readonly string[],
   results: object,
 ): void {
   const { machine, versions } = provenance();
+  const commits = [...new Set(runs.map(({ commit }) => commit))];
   const notes = [
     ...(scale === 1 ? [] : [`**A run-through with ${scale} of the steps: its figures mean nothing.**`]),
     `Seeds ${seeds.join(', ')}. ${machine.cores} cores of ${machine.cpu} (${machine.isa}), ${formatBytes(machine.memory)}; ` +
-      `glnet ${versions.glnet}, commit ${versions.commit}, Node.js ${versions.node}, oneDNN ${versions.oneDNN}.`,
+      `glnet ${versions.glnet}, commit ${commits.join(' and ')}, Node.js ${versions.node}, oneDNN ${versions.oneDNN}.`,
   ];
   const text = `${[`# ${title}`, ...notes, ...sections].join('\n\n')}\n`;
   mkdirSync(out, { recursive: true });
   writeFileSync(path.join(out, 'table.md'), text);
-  const json = { experiment: name, machine, versions, seeds, scale, ...results };
+  const json = { experiment: name, machine, versions: { ...versions, commits }, seeds, scale, ...results };
   writeFileSync(path.join(out, 'results.json'), `${JSON.stringify(json, undefined, 1)}\n`);
   console.log(`\n${text}\n${path.join(out, 'table.md')}, results.json and pictures/ are written`);
 }
