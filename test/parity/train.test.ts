@@ -1,17 +1,15 @@
 /** One training step of each phase against the reference's losses, gradients and parameters after the step. */
 import path from 'node:path';
 import type { Mode } from '../../src/checkpoint/model-file';
-import { fromFloat32, type StateDict } from '../../src/checkpoint/state-dict';
-import { branchParameters, expectedParameters } from '../../src/models/parameters';
+import { toFloat32 } from '../../src/checkpoint/state-dict';
 import { Optimiser } from '../../src/nn/optimisers';
 import { readIndexMask } from '../../src/raster/index-mask';
 import { openRaster } from '../../src/raster/raster';
-import { Tape } from '../../src/tensor/autograd';
 import { Device, type DeviceKind } from '../../src/tensor/device';
-import { TrainingNetworks } from '../../src/training/networks';
-import { defaultTerms, PhaseStep, type Scene } from '../../src/training/phases';
-import { gradientNorms, trainedOf } from '../../src/training/trainer';
+import type { Scene } from '../../src/training/phases';
+import { gradientNorms } from '../../src/training/trainer';
 import { fixtures, goldenValues, readJson } from '../support/golden';
+import { norm, preparePhase, readLosses } from '../support/phases';
 
 interface TrainCase {
   images: string[];
@@ -45,15 +43,6 @@ beforeAll(() => {
 });
 afterAll(() => device.dispose());
 
-function goldenState(shapes: Map<string, readonly number[]>, seed: number, prefix = ''): StateDict {
-  return new Map(
-    Array.from(shapes, ([name, shape]) => [
-      prefix + name,
-      fromFloat32(shape, goldenValues(name, shape, seed)),
-    ]),
-  );
-}
-
 async function sceneOf(image: string, label: string): Promise<Scene> {
   const raster = await openRaster(path.join(fixtures, image));
   const { width, height } = raster;
@@ -61,12 +50,6 @@ async function sceneOf(image: string, label: string): Promise<Scene> {
   await raster.close();
   const { labels } = await readIndexMask(path.join(fixtures, label));
   return { id: image, pixels, labels, width, height, turn: 0 };
-}
-
-function norm(values: Float32Array): number {
-  let sum = 0;
-  for (const value of values) sum += value * value;
-  return Math.sqrt(sum);
 }
 
 /** Names whose values differ by more than `limit`, relative to the expected ones, with both. */
@@ -96,36 +79,18 @@ test.each(Object.keys(cases))('%s', async (name) => {
     global,
     modes: [phase],
   } as const;
-  const fixedSeed = phase === 'bidirectional' ? fixedGlobalWeightsSeed : weightsSeed;
-  const weights: StateDict = new Map([
-    ...goldenState(branchParameters(config, 'global'), fixedSeed, 'global.'),
-    ...goldenState(branchParameters(config, 'local'), weightsSeed, 'global-to-local.'),
-  ]);
-  const own = goldenState(expectedParameters(config, phase), weightsSeed);
-  const networks = await TrainingNetworks.create(device, config, phase, own, weights);
-  const tape = new Tape(device);
-  const trained = trainedOf(networks, tape);
-  const step = new PhaseStep(networks, tape, {
-    patch,
-    globalSize: global,
+  using prepared = await preparePhase(device, config, phase, {
+    seed: weightsSeed,
+    fixedSeed: phase === 'bidirectional' ? fixedGlobalWeightsSeed : weightsSeed,
     patchBatch: golden.subBatch,
     losses: [{ type: 'focal', gamma: golden.gamma }],
-    ignored: 255,
     lambda: golden.lambda,
-    terms: defaultTerms[phase],
   });
+  const { networks, trained, step } = prepared;
   const scenes = await Promise.all(golden.images.map((image, i) => sceneOf(image, golden.labels[i]!)));
-  const losses = await step.accumulate(scenes);
-
-  const focal: number[] = [];
-  const feature: number[] = [];
-  for (const { kind, value, predicted } of losses) {
-    const [number] = (await value.data()) as Float32Array;
-    if (kind === 'feature') feature.push(number! / golden.lambda);
-    else focal.push(number!);
-    value.dispose();
-    predicted?.dispose();
-  }
+  const losses = await readLosses(await step.accumulate(scenes));
+  const focal = losses.filter(({ kind }) => kind !== 'feature').map(({ value }) => value);
+  const feature = losses.filter(({ kind }) => kind === 'feature').map(({ value }) => value / golden.lambda);
   const close = (got: number[], expected: number[]) => {
     expect(got).toHaveLength(expected.length);
     got.forEach((value, i) => {
@@ -140,10 +105,7 @@ test.each(Object.keys(cases))('%s', async (name) => {
   optimiser.step(learningRate);
   const after = new Map<string, number>();
   for (const [parameter, host] of await networks.state()) {
-    after.set(
-      parameter,
-      norm(new Float32Array(host.data.buffer, host.data.byteOffset, host.data.byteLength / 4)),
-    );
+    after.set(parameter, norm(toFloat32(host)));
   }
   // What is not trained in this phase stays as it was.
   const shapes = readJson<Record<string, number[]>>('parameters.json');
@@ -160,7 +122,7 @@ test.each(Object.keys(cases))('%s', async (name) => {
   expect(differing(after, expected, 1e-4)).toEqual([]);
 
   optimiser.dispose();
-  networks.dispose();
+  prepared[Symbol.dispose]();
   await device.synchronize();
   expect(device.memory().tensors).toBe(0);
 });
