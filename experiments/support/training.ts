@@ -5,7 +5,7 @@ import type { Mode } from '../../src/checkpoint/model-file';
 import { formatBytes, formatClock, formatSeconds } from '../../src/cli/format';
 import type { Dataset } from '../../src/datasets/dataset';
 import { GLNet } from '../../src/inference/glnet';
-import type { Output } from '../../src/inference/predict';
+import type { Output, SegmentMode } from '../../src/inference/predict';
 import { writeIndexPng, writeOverlay } from '../../src/raster/write';
 import {
   lengthOf,
@@ -102,7 +102,7 @@ function readCost(out: string, phase: Mode): PhaseCost {
 
 /** How well an output of a mode does on all images of the test split. */
 export interface Score {
-  readonly mode: Mode;
+  readonly mode: SegmentMode;
   readonly output: Output;
   readonly mIoU: number;
   /** By class. */
@@ -112,7 +112,7 @@ export interface Score {
 }
 
 export interface ModeScore {
-  readonly mode: Mode;
+  readonly mode: SegmentMode;
   /** Of prediction, all outputs and images together. */
   readonly seconds: number;
   readonly poolPeakBytes: number;
@@ -125,7 +125,7 @@ export interface Pictures {
   /** Of how many images, the first of the split. */
   readonly images: number;
   /** A file's name but for its ending. */
-  name(image: string, mode: Mode, output: Output): string | undefined;
+  name(image: string, mode: SegmentMode, output: Output): string | undefined;
 }
 
 /** Compares a model with the test split. */
@@ -133,7 +133,7 @@ export async function scoreModel(
   { signal }: Experiment,
   dataset: Dataset,
   model: string,
-  runs: readonly { mode: Mode; outputs: readonly Output[] }[],
+  runs: readonly { mode: SegmentMode; outputs: readonly Output[] }[],
   pictures?: Pictures,
 ): Promise<ModeScore[]> {
   await using network = await GLNet.load(model);

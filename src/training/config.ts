@@ -62,7 +62,10 @@ const phaseFields = {
   clip: z.number().positive().optional(),
   losses: z.array(loss).min(1).optional(),
   /** Factors on the classes' terms. */
-  classWeights: z.array(z.number().min(0)).optional(),
+  classWeights: z
+    .array(z.number().min(0))
+    .refine((weights) => weights.some((weight) => weight > 0), 'expected at least one number above 0')
+    .optional(),
   /** λ of the feature regulariser. */
   lambda: z.number().min(0).optional(),
   /** Which outputs' losses are minimised, of those that the phase has; default as in the paper. Phases 2 and 3. */
@@ -225,4 +228,30 @@ export function learningRate(
   steps: number,
 ): number {
   return rateAt({ ...course, rate } as Schedule, step, steps);
+}
+
+/** A line for each setting of a phase that fits neither the phase nor the data. */
+export function phaseProblems(phase: Mode, config: PhaseConfig, steps: number, classes: number): string[] {
+  const { schedule: course, learningRate: rate, classWeights, losses, terms } = config;
+  const problems = scheduleProblems({ ...course, rate }, `phase ${phase}: schedule`);
+  if ((course.warmup ?? 0) >= steps) {
+    problems.push(
+      `phase ${phase}: schedule.warmup is ${course.warmup}, expected fewer than its ${steps} steps`,
+    );
+  }
+  if (classWeights && classWeights.length !== classes) {
+    problems.push(
+      `phase ${phase}: classWeights has ${classWeights.length} numbers, expected ${classes}, one for each class`,
+    );
+  }
+  if (classWeights && losses.every(({ type }) => type === 'lovasz')) {
+    problems.push(`phase ${phase}: classWeights are given, and its only loss is lovasz, which takes none`);
+  }
+  const possible = defaultTerms[phase];
+  if (phase !== 'global' && !terms.some((term) => possible.includes(term))) {
+    problems.push(
+      `phase ${phase}: terms is ${JSON.stringify(terms)}, expected at least one of ${possible.join(', ')}`,
+    );
+  }
+  return problems;
 }

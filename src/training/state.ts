@@ -1,9 +1,10 @@
 /** The state of a phase, so that a run that stopped goes on as if it had not: one file, written whole or not at all. */
 
 import { checkpointError } from '../checkpoint/file';
-import type { Mode } from '../checkpoint/model-file';
+import { type Mode, type ModelConfig, parameterProblems } from '../checkpoint/model-file';
 import { openSafetensors, writeSafetensors } from '../checkpoint/safetensors';
 import { fromFloat32, type StateDict, toFloat32 } from '../checkpoint/state-dict';
+import { expectedParameters } from '../models/parameters';
 import type { Optimiser } from '../nn/optimisers';
 import type { TrainingNetworks } from './networks';
 
@@ -60,7 +61,13 @@ export async function loadState(path: string): Promise<LoadedState> {
   try {
     const text = file.metadata.get(metadataKey);
     if (text === undefined) throw checkpointError(path, 'not the state of a training run of glnet');
-    const { format, ...position } = JSON.parse(text) as Position & { format: number };
+    let parsed: Position & { format: number };
+    try {
+      parsed = JSON.parse(text);
+    } catch (cause) {
+      throw checkpointError(path, `its position is not JSON (${(cause as Error).message})`, cause);
+    }
+    const { format, ...position } = parsed;
     if (format !== formatVersion) {
       throw checkpointError(
         path,
@@ -78,6 +85,29 @@ export async function loadState(path: string): Promise<LoadedState> {
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Whether a state belongs to a phase of a model.
+ * @throws GlnetError ERR_CHECKPOINT with everything that is wrong.
+ */
+export function checkState(
+  path: string,
+  { position, parameters }: LoadedState,
+  phase: Mode,
+  model: ModelConfig,
+): void {
+  const { step } = position;
+  const problems = parameterProblems(expectedParameters(model, phase), parameters);
+  if (position.phase !== phase) problems.push(`its phase is ${position.phase}`);
+  if (!Number.isSafeInteger(step) || step < 0) problems.push(`its step is ${step}`);
+  if (problems.length === 0) return;
+  throw checkpointError(
+    path,
+    [`not the state of phase ${phase} of this run; delete it to begin the phase anew:`, ...problems].join(
+      '\n  ',
+    ),
+  );
 }
 
 /** Puts an optimiser where a saved one was. */

@@ -5,6 +5,7 @@ import path from 'node:path';
 import {
   allModes,
   type ClassInfo,
+  configProblems,
   inheritance,
   type Mode,
   type ModelConfig,
@@ -20,17 +21,23 @@ import { ConfusionMatrix } from '../metrics/confusion';
 import { expectedParameters } from '../models/parameters';
 import { Optimiser, type Trained } from '../nn/optimisers';
 import { Random } from '../nn/random';
-import { checkSchedule } from '../nn/schedules';
 import { Tape } from '../tensor/autograd';
 import type { Device } from '../tensor/device';
 import { sumOfSquares } from '../tensor/sum-of-squares';
 import type { Tensor } from '../tensor/tensor';
 import { boxGrid, type PatchGrid } from '../tiling';
-import { learningRate, lengthOf, type PhaseConfig, phaseConfig, type TrainConfig } from './config';
+import {
+  learningRate,
+  lengthOf,
+  type PhaseConfig,
+  phaseConfig,
+  phaseProblems,
+  type TrainConfig,
+} from './config';
 import { MetricsLog } from './metrics-log';
 import { firstWeights, prerequisites, TrainingNetworks } from './networks';
-import { defaultTerms, type LossKind, PhaseStep, type Scene } from './phases';
-import { type Best, loadState, restoreOptimiser, saveState } from './state';
+import { type LossKind, PhaseStep, type Scene } from './phases';
+import { type Best, checkState, loadState, restoreOptimiser, saveState } from './state';
 import { EventWriter } from './tensorboard';
 
 /** Where scenes come from. */
@@ -170,39 +177,19 @@ function hasPhase(weights: StateDict, phase: Mode): boolean {
 
 /** What would stop a later phase stops the run before it begins. */
 function checkPhases({ config, data }: TrainOptions, pending: readonly Mode[], weights: StateDict): void {
+  const problems = configProblems(modelConfigOf(config, data.classes, ['global']));
   for (const [i, phase] of pending.entries()) {
     for (const earlier of prerequisites[phase]) {
       const given = !pending.includes(earlier) && hasPhase(weights, earlier);
       if (given || pending.slice(0, i).includes(earlier)) continue;
-      throw new GlnetError(
-        'ERR_INVALID_ARGUMENT',
+      problems.push(
         `phase ${phase} needs the weights of phase ${earlier}: train it first, or give weights that have it`,
       );
     }
     const own = phaseConfig(config, phase);
-    checkSchedule({ ...own.schedule, rate: own.learningRate }, 'schedule');
-    // Throws if the schedule does not fit the number of steps.
-    learningRate(own, 0, lengthOf(own, data.images).steps);
-    const possible = defaultTerms[phase];
-    if (phase !== 'global' && !own.terms.some((term) => possible.includes(term))) {
-      throw new GlnetError(
-        'ERR_INVALID_ARGUMENT',
-        `terms are ${own.terms.join(', ')}; expected one or more of ${possible.join(', ')}, which phase ${phase} has`,
-      );
-    }
-    if (own.classWeights && own.losses.every(({ type }) => type === 'lovasz')) {
-      throw new GlnetError(
-        'ERR_INVALID_ARGUMENT',
-        'classWeights are given, and the only loss is lovasz, which has none; leave them out, or add another loss',
-      );
-    }
-    if (own.classWeights && own.classWeights.length !== data.classes.length) {
-      throw new GlnetError(
-        'ERR_INVALID_ARGUMENT',
-        `classWeights has ${own.classWeights.length} numbers; expected ${data.classes.length}, one for each class`,
-      );
-    }
+    problems.push(...phaseProblems(phase, own, lengthOf(own, data.images).steps, data.classes.length));
   }
+  if (problems.length > 0) throw new GlnetError('ERR_INVALID_ARGUMENT', problems.join('\n'));
   const model = modelConfigOf(config, data.classes, allModes);
   for (const mode of allModes) {
     for (const [name, shape] of expectedParameters(model, mode)) {
@@ -347,6 +334,7 @@ class PhaseRun {
       this.#stale = stale;
     }
     const model = modelConfigOf(config, data.classes, [this.#phase]);
+    if (state) checkState(statePath, state, this.#phase, model);
     const own =
       state?.parameters ?? firstWeights(model, this.#phase, this.#weights, this.#seed('weights'), pretrained);
     const networks = await TrainingNetworks.create(device, model, this.#phase, own, this.#weights);
