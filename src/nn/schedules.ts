@@ -136,16 +136,6 @@ export function scheduleProblems(value: unknown, name = 'schedule'): string[] {
   return problems;
 }
 
-/**
- * The schedule that a configuration holds.
- * @throws GlnetError ERR_INVALID_ARGUMENT with every wrong field named (see {@link scheduleProblems})
- */
-export function checkSchedule(value: unknown, name = 'schedule'): Schedule {
-  const problems = scheduleProblems(value, name);
-  if (problems.length > 0) throw new GlnetError('ERR_INVALID_ARGUMENT', problems.join('\n'));
-  return value as Schedule;
-}
-
 function invalid(name: string, found: number, expected: string): never {
   throw new GlnetError('ERR_INVALID_ARGUMENT', `${name} is ${found}; expected ${expected}`);
 }

@@ -1,4 +1,4 @@
-import { checkSchedule, rateAt, type Schedule, scheduleProblems } from '../../../src/nn/schedules';
+import { rateAt, type Schedule, scheduleProblems } from '../../../src/nn/schedules';
 
 const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' });
 
@@ -70,7 +70,6 @@ test.each([
   [{ kind: 'step', rate: 1, at: [0.5], factor: 2 }, 'schedule.factor is 2'],
 ])('names what is wrong with %j', (value, message) => {
   expect(scheduleProblems(value)).toEqual([expect.stringContaining(message)]);
-  expect(() => checkSchedule(value)).toThrow(invalid);
 });
 
 test('names every wrong field, by the name that is given', () => {
@@ -89,5 +88,5 @@ test('accepts every kind', () => {
     { kind: 'cosine', rate: 1e-4, floor: 1e-6 },
     { kind: 'step', rate: 1e-4, at: [0.6, 0.85], factor: 0.1 },
   ];
-  for (const schedule of schedules) expect(checkSchedule(schedule)).toBe(schedule);
+  for (const schedule of schedules) expect(scheduleProblems(schedule)).toEqual([]);
 });

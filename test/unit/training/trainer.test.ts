@@ -74,11 +74,11 @@ test('what a later phase lacks is refused before the folder is made', async () =
     ],
     [
       { changes: { phases: { bidirectional: { classWeights: [1] } } } },
-      /classWeights has 1 numbers; expected 7/,
+      /classWeights has 1 numbers, expected 7/,
     ],
     [
       { changes: { schedule: { kind: 'constant', warmup: 2 } } },
-      /warmup is 2; expected fewer than the 2 steps/,
+      /warmup is 2, expected fewer than its 2 steps/,
     ],
     [
       { phases: ['global-to-local'], weights: 'narrow.safetensors' },
