@@ -204,8 +204,21 @@ function main(): void {
   if (options.out) save(options.out, timing, peer);
 }
 
+/** A Python that has PyTorch: Debian's package belongs to the system's, which need not be the first in the path. */
+function findPython(): string | undefined {
+  return ['python3', '/usr/bin/python3'].find((python) => {
+    const { status } = spawnSync(python, ['-c', 'import torch'], { stdio: 'ignore' });
+    return status === 0;
+  });
+}
+
 function runPeer(flags: readonly string[]): Timing | undefined {
-  const { stdout, status } = run('python3', [
+  const python = findPython();
+  if (!python) {
+    console.error('bench: no figures of PyTorch, which is not installed (Debian: python3-torch)');
+    return undefined;
+  }
+  const { stdout, status } = run(python, [
     path.join(__dirname, 'peers/train_step.py'),
     ...flags,
     // It counts the first step, and then leaves it out.
@@ -213,10 +226,7 @@ function runPeer(flags: readonly string[]): Timing | undefined {
     `--side=${patch}`,
     '--json',
   ]);
-  if (status !== 0) {
-    console.error(`bench: no figures of PyTorch: its process ended with ${status}`);
-    return undefined;
-  }
+  if (status !== 0) throw new Error(`PyTorch's process ended with ${status}`);
   const { seconds, peakBytes } = JSON.parse(stdout) as {
     seconds: Timing['seconds'] & { total: number };
     peakBytes: number;

@@ -21,12 +21,14 @@ const optimiser = z.discriminatedUnion('type', [
     epsilon: z.number().positive().optional(),
     weightDecay: z.number().min(0).default(5e-4),
   }),
-  z.strictObject({
-    type: z.literal('sgd'),
-    momentum: decayRate.optional(),
-    nesterov: z.boolean().optional(),
-    weightDecay: z.number().min(0).default(5e-4),
-  }),
+  z
+    .strictObject({
+      type: z.literal('sgd'),
+      momentum: decayRate.optional(),
+      nesterov: z.boolean().optional(),
+      weightDecay: z.number().min(0).default(5e-4),
+    })
+    .refine(({ momentum, nesterov }) => !nesterov || momentum !== 0, 'nesterov needs a momentum above 0'),
 ]);
 
 /** A learning rate's course without the rate itself. */
@@ -34,7 +36,10 @@ export type Course = Schedule extends infer One ? (One extends Schedule ? Omit<O
 
 const schedule = z.custom<Course>().superRefine((value, context) => {
   const course = typeof value === 'object' && value !== null ? { ...value, rate: Number.MAX_VALUE } : value;
-  for (const message of scheduleProblems(course, 'schedule')) context.addIssue({ code: 'custom', message });
+  for (const problem of scheduleProblems(course)) {
+    const [, field, message] = /^schedule(?:\.(\w+))? (.*)$/.exec(problem)!;
+    context.addIssue({ code: 'custom', path: field ? [field] : [], message: message! });
+  }
 });
 
 const loss = z.strictObject({
@@ -166,9 +171,13 @@ const reference: Readonly<Record<Mode, { learningRate: number; epochs: number }>
  * @throws GlnetError ERR_INVALID_ARGUMENT with every wrong field named.
  */
 export function parseTrainConfig(value: unknown, source = 'the configuration'): TrainConfig {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { reportInput: true });
   if (result.success) return result.data;
-  const problems = result.error.issues.map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`);
+  const problems = result.error.issues.map(({ path, message, input }) => {
+    // Of what holds other fields, these are named by themselves.
+    const value = typeof input === 'object' || input === undefined ? '' : ` (it is ${JSON.stringify(input)})`;
+    return `${path.join('.') || 'it'}: ${message}${value}`;
+  });
   throw new GlnetError('ERR_INVALID_ARGUMENT', [`${source} is wrong:`, ...problems].join('\n  '));
 }
 

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import { importBackbone } from '../checkpoint/import';
-import { allModes, type Mode, openModel } from '../checkpoint/model-file';
+import { allModes, type Mode, type ModelConfig, openModel } from '../checkpoint/model-file';
 import type { StateDict } from '../checkpoint/state-dict';
 import { assertDataset } from '../datasets/check';
 import type { DatasetFormat } from '../datasets/classes';
@@ -94,7 +94,10 @@ export async function trainModel(options: TrainModelOptions): Promise<string> {
       for await (const { scenes } of loader.batches(from, to)) yield [...scenes];
     },
   };
-  const weights = options.weights === undefined ? undefined : await readWeights(options.weights, config);
+  const weights =
+    options.weights === undefined
+      ? undefined
+      : await readWeights(options.weights, config, dataset.classes.length);
   const pretrained =
     options.backboneWeights === undefined ? undefined : await readBackbone(options.backboneWeights, config);
   const device = new Device(options.device);
@@ -134,11 +137,12 @@ function digestOf(tensors: StateDict): string {
   return hash.digest('hex');
 }
 
-async function readWeights(path: string, config: TrainConfig): Promise<StateDict> {
+async function readWeights(path: string, config: TrainConfig, classes: number): Promise<StateDict> {
   const tensors: StateDict = new Map();
   const file = await openModel(path);
   try {
     checkBackbone(path, file.config, config);
+    checkHeads(path, file.config, config, classes);
     for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
   } finally {
     await file.close();
@@ -162,6 +166,27 @@ function checkBackbone(
     'ERR_INVALID_ARGUMENT',
     `${path}: its backbone is ${found.backbone} of width ${found.width}; the configuration's model has ${backbone} of width ${width}`,
   );
+}
+
+function checkHeads(
+  path: string,
+  found: Pick<ModelConfig, 'fpn' | 'classes'>,
+  { model: { fpn } }: TrainConfig,
+  classes: number,
+): void {
+  if (found.fpn.channels !== fpn.channels || found.fpn.smooth !== fpn.smooth) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${path}: its fpn has ${found.fpn.channels} channels and ${found.fpn.smooth} after smoothing; the configuration's ` +
+        `model has ${fpn.channels} and ${fpn.smooth}`,
+    );
+  }
+  if (found.classes.length !== classes) {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `${path}: it has ${found.classes.length} classes; the data set has ${classes}`,
+    );
+  }
 }
 
 async function evaluateNetworks(

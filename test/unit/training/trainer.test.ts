@@ -1,127 +1,166 @@
-/** A run's folder: what it is begun with, what is refused before it is made, and how it goes on. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+/** Whole runs of the trainer on scenes of the test's own. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { type Mode, openModel, writeModel } from '../../../src/checkpoint/model-file';
+import { allModes, openModel } from '../../../src/checkpoint/model-file';
 import type { StateDict } from '../../../src/checkpoint/state-dict';
 import { randomWeights } from '../../../src/cli/self-test';
+import { Device } from '../../../src/tensor/device';
 import { parseTrainConfig } from '../../../src/training/config';
-import { trainModel } from '../../../src/training/run';
-import { modelConfigOf, runFiles, type TrainEvents } from '../../../src/training/trainer';
-import { tinyTraining, writeTinyDataset } from '../../support/tiny-dataset';
+import type { Scene } from '../../../src/training/phases';
+import {
+  runFiles,
+  type StepReport,
+  type TrainingData,
+  type TrainOptions,
+  train,
+} from '../../../src/training/trainer';
+import { goldenScene, narrowConfig } from '../../support/phases';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'glnet-trainer-'));
-const at = (...names: string[]): string => path.join(folder, ...names);
-const classes = Array.from({ length: 7 }, (_, i) => ({ name: `class ${i}`, color: [40 * i, 0, 0] as const }));
-const settings = { ...tinyTraining, steps: 2, patchesPerScene: 1 };
-
-/** A model of all phases, as the settings want it but for `changes`. */
-async function writeGiven(file: string, changes: { smooth?: number } = {}): Promise<void> {
-  const { model } = parseTrainConfig(settings);
-  const fpn = { ...model.fpn, ...changes };
-  const config = modelConfigOf({ ...parseTrainConfig(settings), model: { ...model, fpn } }, classes, [
-    'global',
-    'global-to-local',
-    'bidirectional',
-  ]);
-  await writeModel(at(file), config, randomWeights(config, 1));
-}
-
-beforeAll(async () => {
-  await writeTinyDataset(at('data'));
-  await writeGiven('given.safetensors');
-  await writeGiven('narrow.safetensors', { smooth: 3 });
-});
 afterAll(() => rmSync(folder, { recursive: true }));
+let runs = 0;
 
-interface Run extends TrainEvents {
-  phases?: readonly Mode[];
-  weights?: string;
-  resume?: boolean;
-  changes?: object;
-}
+const { backbone, width, fpn, patch, global, classes } = narrowConfig;
+const settings = {
+  model: { backbone, width, fpn, patch, global },
+  steps: 2,
+  batch: 2,
+  patchBatch: 3,
+  learningRate: 1e-3,
+};
 
-function train(out: string, { changes, weights, ...run }: Run): Promise<string> {
-  return trainModel({
-    data: at('data'),
-    out: at(out),
-    config: parseTrainConfig({ ...settings, ...changes }),
-    device: { threads: 1 },
-    ...(weights !== undefined && { weights: at(weights) }),
-    ...run,
-  });
-}
-
-async function tensorsOf(file: string): Promise<StateDict> {
-  const model = await openModel(file);
-  const tensors: StateDict = new Map();
-  for (const name of model.tensors.keys()) tensors.set(name, await model.read(name));
-  await model.close();
-  return tensors;
-}
-
-test('what a later phase lacks is refused before the folder is made', async () => {
-  const refused: [Run, RegExp][] = [
-    [
-      { changes: { phases: { bidirectional: { terms: ['local'] } } } },
-      /terms is \["local"\], expected at least one of global, ensemble/,
-    ],
-    [{ phases: ['bidirectional'] }, /phase bidirectional needs the weights of phase global/],
-    [{ phases: ['global', 'bidirectional'] }, /bidirectional needs the weights of phase global-to-local/],
-    [
-      { phases: ['global-to-local', 'global'], weights: 'given.safetensors' },
-      /needs the weights of phase global/,
-    ],
-    [
-      { changes: { phases: { bidirectional: { classWeights: [1] } } } },
-      /classWeights has 1 numbers, expected 7/,
-    ],
-    [
-      { changes: { schedule: { kind: 'constant', warmup: 2 } } },
-      /warmup is 2, expected fewer than its 2 steps/,
-    ],
-    [
-      { phases: ['global-to-local'], weights: 'narrow.safetensors' },
-      /global\.fpn_global\.smooth1_2\.weight has the shape \[3, 4, 3, 3\]; expected \[4, 4, 3, 3\]/,
-    ],
-  ];
-  for (const [run, message] of refused) {
-    await expect(train('refused', run)).rejects.toMatchObject({
-      code: 'ERR_INVALID_ARGUMENT',
-      message: expect.stringMatching(message),
-    });
-    expect(existsSync(at('refused'))).toBe(false);
-  }
-});
-
-test('a model that is no run’s is not overwritten', async () => {
-  mkdirSync(at('other'));
-  writeFileSync(at('other', runFiles.model), 'a model');
-  await expect(train('other', { phases: ['global'] })).rejects.toMatchObject({
-    message: expect.stringContaining('another origin'),
-  });
-});
-
-test('a phase with given weights that has not begun is trained after a resume', async () => {
-  const phases = ['global', 'global-to-local'] as const;
-  const weights = 'given.safetensors';
-  const whole = await train('whole', { phases, weights });
-  const stop = new Error('stop');
-  const stopped = train('stopped', {
-    phases,
-    weights,
-    onPhase(phase) {
-      if (phase === 'global-to-local') throw stop;
+function dataOf(scenes: readonly Scene[]): TrainingData {
+  return {
+    images: scenes.length,
+    classes,
+    ignored: 255,
+    async *batches({ from, to, batch }) {
+      for (let step = from; step < to; step++)
+        yield Array.from({ length: batch }, (_, i) => scenes[i % scenes.length]!);
     },
+  };
+}
+
+/** Trains on a device of its own, on which nothing must be left. */
+async function run(
+  scenes: readonly Scene[],
+  { config = {}, ...options }: Omit<Partial<TrainOptions>, 'config'> & { config?: object } = {},
+): Promise<{ reports: StepReport[]; patches: number; out: string }> {
+  const out = path.join(folder, `run ${runs++}`);
+  const reports: StepReport[] = [];
+  let patches = 0;
+  using device = new Device({ threads: 1 });
+  try {
+    await train({
+      out,
+      config: parseTrainConfig({ ...settings, ...config }),
+      phases: allModes,
+      device,
+      data: dataOf(scenes),
+      onStep: (report) => reports.push(report),
+      onPatches: (done) => {
+        patches += done;
+      },
+      ...options,
+    });
+  } finally {
+    expect(device.memory().tensors).toBe(0);
+  }
+  return { reports, patches, out };
+}
+
+const square = goldenScene(100, 100, 7, 6);
+const wide = goldenScene(150, 64, 6, 1);
+const withoutForeground = (scene: Scene): Scene => ({
+  ...scene,
+  labels: scene.labels.map((label) => (label === 255 ? 255 : 0)),
+});
+/** Foreground in one corner, of so many pixels. */
+const corner = (scene: Scene, columns: number, rows: number): Scene => ({
+  ...scene,
+  labels: scene.labels.map((_, i) => (i % scene.width < columns && i < rows * scene.width ? 1 : 0)),
+});
+
+describe('coarse to fine', () => {
+  const config = { coarseToFine: { margin: 0.1 } };
+
+  test('scenes without foreground train no patches, and stop nothing', async () => {
+    const { reports, patches, out } = await run([withoutForeground(square), withoutForeground(wide)], {
+      config,
+    });
+    expect(patches).toBe(0);
+    expect(reports.map(({ phase, losses }) => [phase, Object.keys(losses)])).toEqual([
+      ['global', ['global']],
+      ['global', ['global']],
+      ['global-to-local', []],
+      ['global-to-local', []],
+      ['bidirectional', ['global']],
+      ['bidirectional', ['global']],
+    ]);
+    for (const { loss, mIoU, gradientNorm } of reports) {
+      expect([loss, mIoU, gradientNorm].every(Number.isFinite)).toBe(true);
+    }
+    expect(existsSync(path.join(out, runFiles.model))).toBe(true);
   });
-  await expect(stopped).rejects.toBe(stop);
-  const begun: Mode[] = [];
-  const resumed = await train('stopped', {
-    phases,
-    weights,
-    resume: true,
-    onPhase: (phase) => void begun.push(phase),
+
+  test('patches are laid over the foreground only, turned as the scene is', async () => {
+    // One patch, and a column of eight of a scene that lies on its side, in two steps of two phases.
+    const { patches, reports } = await run([corner(square, 20, 10), corner(wide, 150, 10)], { config });
+    expect(patches).toBe(2 * 2 * (1 + 8));
+    expect(reports.every(({ loss }) => Number.isFinite(loss))).toBe(true);
   });
-  expect(begun).toEqual(['global-to-local']);
-  expect(await tensorsOf(resumed)).toEqual(await tensorsOf(whole));
+});
+
+test('patchesPerScene limits the patches, and the same seed draws the same', async () => {
+  const config = { patchesPerScene: 3 };
+  const first = await run([square, wide], { config });
+  expect(first.patches).toBe(2 * 2 * 2 * 3);
+  const again = await run([square, wide], { config });
+  const losses = ({ reports }: typeof first) => reports.map(({ losses: each }) => each);
+  expect(losses(again)).toEqual(losses(first));
+  const other = await run([square, wide], { config: { ...config, seed: 1 } });
+  expect(losses(other)).not.toEqual(losses(first));
+});
+
+test.each([
+  ['global', 'resnet_global.layer3.0.conv2.weight', 'resnet_global.layer3.0.conv2'],
+  ['global-to-local', 'fpn_local.smooth2_2.bias', 'fpn_local.smooth2_2'],
+  ['bidirectional', 'ensemble_conv.weight', 'ensemble_conv'],
+] as const)(
+  'NaN in a weight of phase %s: the error names step, layer and scenes',
+  async (phase, parameter, layer) => {
+    const weights: StateDict = randomWeights(narrowConfig, 3);
+    // The first value of the little-endian float32 ones becomes NaN.
+    weights.get(`${phase}.${parameter}`)!.data.set([0, 0, 0xc0, 0x7f]);
+    await expect(run([square], { phases: [phase], weights })).rejects.toMatchObject({
+      code: 'ERR_DIVERGED',
+      message: expect.stringMatching(
+        `^phase ${phase}, step 1: the loss is NaN; the first layer whose output is not finite is ${layer.replaceAll('.', '\\.')} \\(scenes: scene 7, scene 7\\)`,
+      ),
+    });
+  },
+);
+
+test('the best weights are kept, and a phase that gets no better stops', async () => {
+  const scores = [0.2, 0.5, 0.4, 0.3, 0.6];
+  const states: StateDict[] = [];
+  const ended: unknown[] = [];
+  const { reports, out } = await run([square], {
+    phases: ['global'],
+    config: { steps: 20, evaluateEvery: 1, patience: 2 },
+    evaluate: async (networks) => {
+      states.push(await networks.state());
+      return { mIoU: { global: scores[states.length - 1]! }, iou: [], seconds: 0 };
+    },
+    onPhaseEnd: (...end) => ended.push(end),
+  });
+  expect(reports).toHaveLength(4);
+  expect(ended).toEqual([['global', 4, { step: 2, score: 0.5 }, true]]);
+  const model = await openModel(path.join(out, runFiles.model));
+  const name = 'fpn_global.classify.weight';
+  const stored = Buffer.from((await model.read(`global.${name}`)).data);
+  await model.close();
+  const same = states.map((state) => Buffer.compare(Buffer.from(state.get(name)!.data), stored) === 0);
+  expect(same).toEqual([false, true, false, false]);
 });
