@@ -1,5 +1,5 @@
 /**
- * Coarse to fine (paper, section 3.5): the global branch alone finds the foreground of the whole image, and patches are
+ * Coarse to fine (GLNet, CVPR 2019): the global branch alone finds the foreground of the whole image, and patches are
  * laid over its bounding box only. The background is class 0.
  */
 import type { Rect } from '../tiling';

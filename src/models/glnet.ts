@@ -1,4 +1,4 @@
-/** GLNet: two branches that share their maps, and the convolution that aggregates them (paper, section 3). */
+/** GLNet: two branches that share their maps, and the convolution that aggregates them (CVPR 2019). */
 import { AggregateConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
 import type { GridSource } from '../tensor/crop-resize';

@@ -11,7 +11,7 @@ export type Branch = 'global' | 'local';
 
 /**
  * At which stages a branch takes the other's maps in: at all (GLNet), at the last one before the aggregation, or at
- * none. The last two are for ablation (paper, table 2).
+ * none. The last two are for ablation, as in the paper.
  */
 export type Sharing = 'deep' | 'shallow' | 'none';
 export const allSharing: readonly Sharing[] = ['deep', 'shallow', 'none'];

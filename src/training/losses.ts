@@ -12,7 +12,7 @@ export interface LossTerm {
   readonly type: LossName;
   /** Factor on this loss; default 1. */
   readonly weight?: number | undefined;
-  /** Of the focal loss; default 6, as in the paper (section 4.1). */
+  /** Of the focal loss; default 6, as in the paper. */
   readonly gamma?: number | undefined;
 }
 

@@ -1,6 +1,6 @@
 /**
  * One step of each training phase, up to the gradients: forward and backward of a batch of scenes. In phases 2 and 3
- * the gradients of all batches of patches of all scenes are summed (GLNet, section 3.4; the reference implementation).
+ * the gradients of all batches of patches of all scenes are summed (as in the reference implementation).
  */
 import type { Mode } from '../checkpoint/model-file';
 import { labelsOnGrid } from '../datasets/grid';
