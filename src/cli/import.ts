@@ -1,8 +1,9 @@
 /** `glnet import`: the reference implementation's checkpoints, joined to one model file. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { importReference } from '../checkpoint/import';
 import { type ClassInfo, writeModel } from '../checkpoint/model-file';
 import { type DatasetName, datasetClasses } from '../datasets/classes';
+import { readJson } from '../datasets/description';
 import { GlnetError } from '../errors';
 import { modelRows, summarize } from './describe';
 import { formatBytes, formatTable } from './format';
@@ -53,14 +54,7 @@ function renamed(file: string, classes: readonly ClassInfo[], names: readonly st
 
 /** A JSON list of `{"name": "water", "color": [0, 0, 255]}`; its items are checked with the configuration. */
 async function readClasses(file: string): Promise<ClassInfo[]> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch (cause) {
-    throw new GlnetError('ERR_FILE', `${file}: can't be read as JSON: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
+  const value = await readJson(file);
   const isClass = (item: unknown): item is ClassInfo => {
     const { name, color } = Object(item) as Partial<ClassInfo>;
     return typeof name === 'string' && Array.isArray(color);
