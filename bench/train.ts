@@ -3,25 +3,33 @@
  * bench/peers, written out plainly.
  *
  *   npm run bench -- bench/train.ts [--phase global-to-local] [--backbone resnet50] [--image 2448] [--patch 508] [--batch 6]
- *                    [--classes 7] [--threads 2] [--steps 3] [--checkpointing] [--no-peer] [--out bench/results/train.json]
+ *                    [--classes 7] [--threads 2] [--steps 3] [--no-checkpointing] [--no-peer] [--out bench/results/train.json]
  *
- * A step of phase 2 is one batch of patches of one image, with all that belongs to it. Weights and image are random:
+ * A step of phase 2 is one batch of patches of one image, with all that belongs to it. Weights and images are random:
  * neither changes what is computed. The first step, in which memory is taken and kernels are made, does not count.
+ *
+ * Images (JPEG) and masks (PNG) are read from files by the loader that training has, each decoded anew, beside the
+ * computation: reported is what that takes alone, and how long a step waits for it.
  */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import sharp from 'sharp';
 import { binding } from '../src/binding';
 import { allModes, type Mode } from '../src/checkpoint/model-file';
 import type { StateDict } from '../src/checkpoint/state-dict';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
+import { samplesOf } from '../src/datasets/dataset';
+import { openDataset } from '../src/datasets/open';
+import { SceneLoader } from '../src/datasets/scenes';
 import { Optimiser } from '../src/nn/optimisers';
+import { writeIndexPng } from '../src/raster/write';
 import { Tape } from '../src/tensor/autograd';
 import { Device } from '../src/tensor/device';
 import { firstWeights, prerequisites, TrainingNetworks } from '../src/training/networks';
-import { defaultTerms, PhaseStep, type Scene, type StepStage, stepStages } from '../src/training/phases';
+import { defaultTerms, PhaseStep, type StepStage, stepStages } from '../src/training/phases';
 import { gradientNorms, trainedOf } from '../src/training/trainer';
 import { glnetConfig } from './support/config';
 
@@ -37,11 +45,11 @@ const { values: options } = parseArgs({
     classes: { type: 'string', default: '7' },
     threads: { type: 'string', default: '2' },
     steps: { type: 'string', default: '3' },
-    checkpointing: { type: 'boolean', default: false },
+    checkpointing: { type: 'boolean', default: true },
     peer: { type: 'boolean', default: true },
     out: { type: 'string' },
-    /** Set for the process that is timed. */
-    child: { type: 'boolean', default: false },
+    /** The images' folder, for the process that is timed. */
+    child: { type: 'string' },
   },
 });
 const [image, patch, batch, classes, threads, steps] = (
@@ -58,6 +66,8 @@ interface Timing {
   /** Of tensors, and of the process. */
   poolPeakBytes?: number;
   peakBytes: number;
+  /** Of a step's scenes: what reading and decoding them takes by itself, and what of it a step waits for. */
+  loading?: { aloneSeconds: number; waitedSeconds: number };
 }
 
 function median(values: readonly number[]): number {
@@ -73,8 +83,31 @@ function randomBytes(length: number, limit: number): Uint8Array {
   return bytes;
 }
 
-/** In the process that is timed. */
-async function measure(): Promise<void> {
+/** A folder data set of random images, blurred so that they are no harder to decode than real ones, and labels. */
+async function writeImages(folder: string, side: number, count: number): Promise<void> {
+  const ids = Array.from({ length: count }, (_, i) => String(i));
+  const palette = Array.from({ length: classes }, (_, i) => [i, i, i] as const);
+  for (const id of ids) {
+    const raw = { width: side, height: side, channels: 3 } as const;
+    await sharp(randomBytes(side * side * 3, 256), { raw })
+      .blur(2)
+      .jpeg()
+      .toFile(path.join(folder, `${id}.jpg`));
+    const labels = randomBytes(side * side, classes);
+    await writeIndexPng(path.join(folder, `${id}.png`), { width: side, height: side }, labels, palette);
+  }
+  const description = {
+    name: 'random',
+    classes: palette.map((color, i) => ({ name: String(i), color })),
+    images: '{id}.jpg',
+    masks: '{id}.png',
+    split: { train: ids },
+  };
+  writeFileSync(path.join(folder, 'dataset.json'), JSON.stringify(description));
+}
+
+/** In the process that is timed; the images are in `folder`. */
+async function measure(folder: string): Promise<void> {
   const phase = options.phase as Mode;
   const config = { ...glnetConfig(options.backbone, classes), patch, global: patch };
   const device = new Device({ threads });
@@ -91,16 +124,8 @@ async function measure(): Promise<void> {
   const tape = new Tape(device, { checkpointing: options.checkpointing });
   const trained = trainedOf(networks, tape);
   const optimiser = new Optimiser({ type: 'adam', weightDecay: 5e-4 }, device, trained);
-  const side = image;
-  const scene: Scene = {
-    id: 'random',
-    pixels: randomBytes(side * side * 3, 256),
-    labels: randomBytes(side * side, classes),
-    width: side,
-    height: side,
-    turn: 0,
-  };
-  const scenes = phase === 'global' ? Array.from({ length: batch }, () => scene) : [scene];
+  const samples = samplesOf(await openDataset(folder), 'train');
+  const loader = new SceneLoader(samples, { batch: phase === 'global' ? batch : 1, seed: 1, cacheBytes: 0 });
 
   const reports: Record<Timed, number>[] = [];
   let clock = 0;
@@ -126,7 +151,10 @@ async function measure(): Promise<void> {
       ),
     onStage: charge,
   });
-  for (let i = 0; i <= steps; i++) {
+  const waited: number[] = [];
+  let asked = performance.now();
+  for await (const { step: i, scenes } of loader.batches(0, steps + 1)) {
+    if (i > 0) waited.push((performance.now() - asked) / 1000);
     seconds = Object.fromEntries(timed.map((stage) => [stage, 0])) as Record<Timed, number>;
     clock = performance.now();
     for (const { value, predicted } of await step.accumulate(scenes)) {
@@ -138,6 +166,13 @@ async function measure(): Promise<void> {
     optimiser.step(5e-5);
     await charge('optimiser');
     if (i > 0) reports.push(seconds);
+    asked = performance.now();
+  }
+  const alone: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const started = performance.now();
+    await loader.batches(i, i + 1).next();
+    alone.push((performance.now() - started) / 1000);
   }
   const timing: Timing = {
     seconds: Object.fromEntries(
@@ -146,6 +181,7 @@ async function measure(): Promise<void> {
     totalSeconds: median(reports.map((report) => Object.values(report).reduce((a, b) => a + b))),
     poolPeakBytes: device.memory().peak,
     peakBytes: process.resourceUsage().maxRSS * 1024,
+    loading: { aloneSeconds: median(alone), waitedSeconds: median(waited) },
   };
   console.log(JSON.stringify(timing));
   device.dispose();
@@ -156,25 +192,17 @@ function run(command: string, args: readonly string[]): { stdout: string; status
   return { stdout: stdout?.toString() ?? '', status };
 }
 
-function main(): void {
+async function main(): Promise<void> {
   if (!allModes.includes(options.phase as Mode))
     throw new Error(`phase is ${options.phase}; expected one of ${allModes}`);
   const shared = ['phase', 'backbone', 'image', 'patch', 'batch', 'classes', 'threads', 'steps'] as const;
   const flags = shared.map((name) => `--${name}=${options[name]}`);
-  const own = run(process.execPath, [
-    path.join(__dirname, '../scripts/run-ts.js'),
-    __filename,
-    '--child',
-    ...flags,
-    ...(options.checkpointing ? ['--checkpointing'] : []),
-  ]);
-  if (own.status !== 0) throw new Error(`the timed process ended with ${own.status}`);
-  const timing = JSON.parse(own.stdout) as Timing;
+  const timing = await timeOwn(flags);
   const peer = options.peer ? runPeer(flags) : undefined;
 
   console.log(
     `one step of phase ${options.phase}, ${options.backbone}, ${patch} px, batch ${batch}, ${threads} threads` +
-      `${options.checkpointing ? ', checkpointing' : ''}: median of ${steps} steps\n`,
+      `${options.checkpointing ? '' : ', no checkpointing'}: median of ${steps} steps\n`,
   );
   const beside = (figure: number | undefined, format: (value: number) => string): string =>
     figure === undefined ? '' : `   PyTorch ${format(figure)}`;
@@ -190,6 +218,11 @@ function main(): void {
       ['total', `${formatSeconds(timing.totalSeconds)}${beside(peer?.totalSeconds, formatSeconds)}`],
       ['tensors', `${formatBytes(timing.poolPeakBytes!)} at most`],
       ['process', `${formatBytes(timing.peakBytes)} at most${beside(peer?.peakBytes, formatBytes)}`],
+      [
+        'loading',
+        `${formatSeconds(timing.loading!.aloneSeconds)} a step by itself, of which ` +
+          `${formatSeconds(timing.loading!.waitedSeconds)} are waited for`,
+      ],
       ...(peer
         ? [
             [
@@ -202,6 +235,24 @@ function main(): void {
     ]),
   );
   if (options.out) save(options.out, timing, peer);
+}
+
+async function timeOwn(flags: readonly string[]): Promise<Timing> {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'glnet-bench-'));
+  try {
+    await writeImages(folder, image, 3);
+    const { stdout, status } = run(process.execPath, [
+      path.join(__dirname, '../scripts/run-ts.js'),
+      __filename,
+      `--child=${folder}`,
+      ...flags,
+      ...(options.checkpointing ? [] : ['--no-checkpointing']),
+    ]);
+    if (status !== 0) throw new Error(`the timed process ended with ${status}`);
+    return JSON.parse(stdout) as Timing;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** A Python that has PyTorch: Debian's package belongs to the system's, which need not be the first in the path. */
@@ -244,11 +295,7 @@ function save(file: string, timing: Timing, peer: Timing | undefined): void {
   writeFileSync(file, `${JSON.stringify({ machine, versions, settings, timing, peer }, undefined, 1)}\n`);
 }
 
-if (options.child) {
-  measure().catch((error) => {
-    console.error(error);
-    process.exitCode = 1;
-  });
-} else {
-  main();
-}
+(options.child === undefined ? main() : measure(options.child)).catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

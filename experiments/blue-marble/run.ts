@@ -4,15 +4,18 @@
  *   npm run experiment -- blue-marble [--seeds 0] [--scale 1]
  *
  * Image and labels are at hand (npm's three-globe, demo/). Trains on the western columns, tests on the eastern ones, in
- * all modes, beside what a plain GLNet in PyTorch reached with the same data and schedule (demo/blue-marble-small.json).
+ * all modes, beside what a plain GLNet in PyTorch reached with the same data and schedule (pytorch.json). The first
+ * seed's model, in float16, and its figures are written to demo/ in the results' folder: the files of the demo.
  */
-import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { allModes, type Mode } from '../../src/checkpoint/model-file';
+import { allModes, type Mode, openModel, writeModel } from '../../src/checkpoint/model-file';
+import { type StateDict, toFloat16 } from '../../src/checkpoint/state-dict';
 import { formatBytes, formatSeconds } from '../../src/cli/format';
+import type { Dataset } from '../../src/datasets/dataset';
 import { openDataset } from '../../src/datasets/open';
 import { type Output, outputsOf } from '../../src/inference/predict';
-import { runExperiment, writeReport } from '../support/experiment';
+import { type Experiment, runExperiment, writeReport } from '../support/experiment';
 import { formatSpread, markdownTable, signed, spreadOf } from '../support/table';
 import {
   classNames,
@@ -52,6 +55,40 @@ function prepareData(folder: string): void {
   copyFileSync(path.join(__dirname, 'dataset.json'), path.join(folder, 'dataset.json'));
 }
 
+const allOutputsOf = () => allModes.map((mode) => ({ mode, outputs: outputsOf(mode) }));
+
+/** Writes the demo's model and what it reaches. */
+async function writeDemo(
+  experiment: Experiment,
+  dataset: Dataset,
+  model: string,
+  columns: readonly [first: number, last: number],
+): Promise<void> {
+  const folder = path.join(experiment.out, 'demo');
+  mkdirSync(folder, { recursive: true });
+  const small = path.join(folder, 'blue-marble-small.safetensors');
+  const file = await openModel(model);
+  try {
+    const tensors: StateDict = new Map();
+    for (const name of file.tensors.keys()) tensors.set(name, toFloat16(await file.read(name)));
+    await writeModel(small, file.config, tensors);
+  } finally {
+    await file.close();
+  }
+  const modes = await scoreModel(experiment, dataset, small, allOutputsOf());
+  const round = (value: number) => Number(value.toFixed(4));
+  const figures = modes.map(({ mode, outputs }) => [
+    mode,
+    Object.fromEntries(
+      outputs.map(({ output, mIoU, IoU }) => [output, { mIoU: round(mIoU), IoU: IoU.map(round) }]),
+    ),
+  ]);
+  writeFileSync(
+    path.join(folder, 'blue-marble-small.json'),
+    `${JSON.stringify({ 'test columns': columns, ...Object.fromEntries(figures) }, undefined, 1)}\n`,
+  );
+}
+
 runExperiment({ name: 'blue-marble', seeds: [0] }, async (experiment) => {
   const { out, seeds, scale } = experiment;
   const data = path.join(out, 'data');
@@ -59,9 +96,7 @@ runExperiment({ name: 'blue-marble', seeds: [0] }, async (experiment) => {
   prepareData(data);
   const dataset = await openDataset(data);
   await drawTruth(dataset, pictures, 1);
-  const { training: peer } = JSON.parse(readFileSync(path.join(demo, 'blue-marble-small.json'), 'utf8')) as {
-    training: Peer;
-  };
+  const peer = JSON.parse(readFileSync(path.join(__dirname, 'pytorch.json'), 'utf8')) as Peer;
 
   const runs: (Figures & { commit: string })[] = [];
   for (const seed of seeds) {
@@ -75,22 +110,19 @@ runExperiment({ name: 'blue-marble', seeds: [0] }, async (experiment) => {
         costs.push(trained.cost);
         model = trained.model;
       }
-      const modes = await scoreModel(
-        experiment,
-        dataset,
-        model,
-        allModes.map((mode) => ({ mode, outputs: outputsOf(mode) })),
-        {
-          folder: pictures,
-          images: 1,
-          name: (image, mode, output) =>
-            seed === seeds[0] && output === outputsOf(mode)[0] ? `${image}.${mode}` : undefined,
-        },
-      );
+      const modes = await scoreModel(experiment, dataset, model, allOutputsOf(), {
+        folder: pictures,
+        images: 1,
+        name: (image, mode, output) =>
+          seed === seeds[0] && output === outputsOf(mode)[0] ? `${image}.${mode}` : undefined,
+      });
       return { model, modelBytes: sizeOf(model), costs, modes };
     });
     runs.push(figures);
   }
+
+  const columns = dataset.samples.find(({ id }) => id === 'earth/test')!.region!;
+  await writeDemo(experiment, dataset, runs[0]!.model, [columns.left, columns.left + columns.width - 1]);
 
   const scoreOf = (run: Figures, mode: Mode, output: Output): Score =>
     run.modes.find((each) => each.mode === mode)!.outputs.find((score) => score.output === output)!;

@@ -9,14 +9,14 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { openDataset } from '../../src/datasets/open';
-import { runAblation, variantIds } from '../support/ablation';
+import { allVariants, runAblation } from '../support/ablation';
 import { runExperiment } from '../support/experiment';
 import { writeScenes } from './scenes';
 
 const counts = { train: 60, val: 1, test: 24 };
 const scenesSeed = 1;
 
-runExperiment({ name: 'context', seeds: [0, 1, 2], variants: variantIds }, async (experiment) => {
+runExperiment({ name: 'context', seeds: [0, 1, 2], variants: allVariants }, async (experiment) => {
   const folder = path.join(experiment.out, 'scenes');
   if (!existsSync(folder)) {
     console.log(`${folder}: drawing the scenes`);
@@ -28,6 +28,7 @@ runExperiment({ name: 'context', seeds: [0, 1, 2], variants: variantIds }, async
   await runAblation(experiment, {
     title: 'Context scenes: ablation',
     dataset: await openDataset(folder),
+    variants: allVariants,
     config: path.join(__dirname, 'train.json'),
   });
 });

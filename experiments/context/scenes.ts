@@ -1,20 +1,23 @@
 /**
  * Context scenes: images of the project's own making in which neither branch of GLNet can do without the other.
  *
- * A scene is ground of one texture, divided among landmarks (coloured discs) by distance, and the land around a
- * landmark is its biome. Hedges, thin ragged strokes with a hatching of a few pixels, grow everywhere and look the same
- * everywhere; the class of a hedge is the biome that it stands in. Stains are strokes of the same make and mean
- * colour without the hatching, and are ground.
+ * A scene is ground of one texture, divided among landmarks by distance, and the land around a landmark is its biome.
+ * Landmarks are discs that differ in colour, and are plain or finely hatched; colour and hatching together are the kind
+ * of the biome. Hedges, thin ragged strokes with a hatching of their own, grow everywhere and look the same
+ * everywhere; the class of a hedge, and of the landmark itself, is the kind of the biome. Stains are strokes of the same
+ * make and mean colour without the hatching, and are ground.
  *
- * - Which class: only the landmark tells, and most patches have none in sight. On the downsampled image it is plain.
- * - Where: the hatching and the outline vanish when the image is downsampled to a sixth; what is left of a hedge is
- *   a smudge like a stain's. On a patch both are plain.
+ * - Where a hedge is: its hatching and its outline vanish when the image is downsampled to a sixth; what is left is a
+ *   smudge like a stain's. On a patch both are plain.
+ * - Which colour its landmark has: most patches have no landmark in sight. On the downsampled image it is plain, so the
+ *   aggregation of both branches can tell.
+ * - Whether its landmark is hatched: the downsampled image does not show it, and only the patches with the landmark in
+ *   them do. One branch has to tell the other: local maps, merged, reach the patches around.
  *
  *   node scripts/run-ts.js experiments/context/scenes.ts DIR [--train 60] [--val 12] [--test 24] [--seed 1]
- *                                                            [--size 768] [--spacing 384] [--biomes 2] [--objects 24]
+ *                                                            [--size 768] [--spacing 384] [--colours 2] [--objects 24]
  *
- * writes a folder data set: images/*.png, masks/*.png (class indices) and dataset.json. experiments/context/premise.py
- * measures the two claims above on it.
+ * writes a folder data set: images/*.png, masks/*.png (class indices) and dataset.json.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -33,20 +36,20 @@ export interface SceneOptions {
   readonly size: number;
   /** Mean distance of neighbouring landmarks in pixels, at least 256: less would leave no room for hedges. */
   readonly spacing: number;
-  /** Kinds of biomes, 2 to 4: as many classes besides the ground. */
-  readonly biomes: number;
+  /** Colours of landmarks, 2 to 4: twice as many kinds of biomes, and classes besides the ground. */
+  readonly colours: number;
   /** Hedges to place, and stains as well; fewer where there is no room. At least 1. */
   readonly objects: number;
 }
 
-export const defaultScene: SceneOptions = { size: 768, spacing: 384, biomes: 2, objects: 24 };
+export const defaultScene: SceneOptions = { size: 768, spacing: 384, colours: 2, objects: 24 };
 
 export interface Scene {
   readonly width: number;
   readonly height: number;
   /** Red, green, blue: height * width * 3. */
   readonly pixels: Uint8Array;
-  /** Class indices, height * width: 0 is the ground, 1 + b a hedge in biome b. */
+  /** Class indices, height * width: 0 is the ground, 1 + b what belongs to a biome of kind b. */
   readonly labels: Uint8Array;
   readonly landmarks: readonly Landmark[];
 }
@@ -54,6 +57,7 @@ export interface Scene {
 export interface Landmark {
   readonly x: number;
   readonly y: number;
+  /** The kind: twice the colour's index, and one more where it is hatched. */
   readonly biome: number;
 }
 
@@ -65,31 +69,35 @@ const landmarkColours: readonly Colour[] = [
   [215, 190, 50],
   [190, 60, 190],
 ];
+const colourNames = ['red', 'blue', 'yellow', 'purple'] as const;
 const groundColour: Colour = [128, 132, 104];
 /** What hedges and stains add to the ground, on the mean. */
 const objectShade: Colour = [-24, -14, -22];
 
-const landmarkRadius = 20;
+const landmarkRadius = 28;
 /** From a landmark to the nearest stroke, in pixels: so few patches see both. */
 const clearing = 64;
 /** How much farther than its own landmark one of another biome must be, in pixels. */
 const border = 48;
 /** Between strokes, in pixels. */
 const gap = 5;
-/** Of the hatching: pixels from line to line, which a sixth of the resolution cannot show, and contrast. */
+/** Of the hatchings: pixels from line to line, which a sixth of the resolution cannot show, and contrast. */
 const hatchPeriod = 5;
 const hatchContrast = 42;
+const textures = ['plain', 'hatched'] as const;
 /** How far outlines swing, in pixels. */
 const raggedness = 3;
 
-/** The classes of scenes: the ground, and the hedges of each biome in their landmark's colour. */
-export function sceneClasses(biomes: number): ClassInfo[] {
+/** The classes of scenes: the ground, and the kinds of biomes, in their landmark's colour, darker where it is hatched. */
+export function sceneClasses(colours: number): ClassInfo[] {
   return [
     { name: 'ground', color: [0, 0, 0] },
-    ...Array.from({ length: biomes }, (_, biome) => ({
-      name: `hedge of biome ${biome + 1}`,
-      color: landmarkColours[biome]!,
-    })),
+    ...landmarkColours.slice(0, colours).flatMap((colour, i) =>
+      textures.map((texture, hatched) => ({
+        name: `${colourNames[i]} ${texture}`,
+        color: colour.map((value) => round(value * (hatched ? 0.55 : 1))) as unknown as Colour,
+      })),
+    ),
   ];
 }
 
@@ -99,9 +107,9 @@ export function sceneClasses(biomes: number): ClassInfo[] {
  * @throws GlnetError ERR_INVALID_ARGUMENT for options out of range
  */
 export function contextScene(seed: number, index: number, options: Partial<SceneOptions> = {}): Scene {
-  const { size, spacing, biomes, objects } = checkOptions({ ...defaultScene, ...options });
+  const { size, spacing, colours, objects } = checkOptions({ ...defaultScene, ...options });
   const random = new Random(seed, index);
-  const landmarks = placeLandmarks(random, size, spacing, biomes);
+  const landmarks = placeLandmarks(random, size, spacing, colours);
   const ground = paintGround(random, size);
   const ragged = valueNoise(random, size, 6);
   const labels = new Uint8Array(size * size);
@@ -116,14 +124,13 @@ export function contextScene(seed: number, index: number, options: Partial<Scene
     placed[isHedge ? 0 : 1]!++;
     const angle = PI * random.uniform();
     for (const pixel of covered(stroke, size, ragged, 0)) {
-      const along = (pixel % size) * cos(angle) + floor(pixel / size) * sin(angle);
-      const hatch = isHedge ? hatchContrast * sin((2 * PI * along) / hatchPeriod) : 0;
+      const hatch = isHedge ? hatching(pixel % size, floor(pixel / size), angle) : 0;
       for (let c = 0; c < 3; c++) ground[3 * pixel + c]! += objectShade[c]! + hatch;
       if (isHedge) labels[pixel] = 1 + stroke.biome;
     }
   }
 
-  for (const landmark of landmarks) paintLandmark(ground, size, landmark);
+  for (const landmark of landmarks) paintLandmark(ground, labels, size, landmark, PI * random.uniform());
   const pixels = new Uint8Array(ground.length);
   for (let i = 0; i < pixels.length; i++) {
     pixels[i] = max(0, min(255, round(ground[i]! + 16 * (random.uniform() - 0.5))));
@@ -135,7 +142,7 @@ function checkOptions(options: SceneOptions): SceneOptions {
   const limits = {
     spacing: [256, 2 ** 14],
     size: [options.spacing, 2 ** 14],
-    biomes: [2, landmarkColours.length],
+    colours: [2, landmarkColours.length],
     objects: [1, 1e6],
   } as const;
   for (const [name, [least, most]] of Object.entries(limits)) {
@@ -150,15 +157,15 @@ function checkOptions(options: SceneOptions): SceneOptions {
   return options;
 }
 
-/** One somewhere in the middle of each cell of a square grid; as many of each biome as the cells allow. */
-function placeLandmarks(random: Random, size: number, spacing: number, biomes: number): Landmark[] {
+/** One somewhere in the middle of each cell of a square grid; as many of each colour as the cells allow. */
+function placeLandmarks(random: Random, size: number, spacing: number, colours: number): Landmark[] {
   const cells = round(size / spacing);
   const cell = size / cells;
-  const kinds = random.shuffle(Array.from({ length: cells * cells }, (_, i) => i % biomes));
-  return kinds.map((biome, i) => ({
+  const shuffled = random.shuffle(Array.from({ length: cells * cells }, (_, i) => i % colours));
+  return shuffled.map((colour, i) => ({
     x: cell * ((i % cells) + 0.35 + 0.3 * random.uniform()),
     y: cell * (floor(i / cells) + 0.35 + 0.3 * random.uniform()),
-    biome,
+    biome: textures.length * colour + random.integer(textures.length),
   }));
 }
 
@@ -272,15 +279,30 @@ function claim(stroke: Stroke, size: number, ragged: Float32Array, taken: Uint8A
   return true;
 }
 
-function paintLandmark(ground: Float32Array, size: number, { x, y, biome }: Landmark): void {
-  const colour = landmarkColours[biome]!;
+/** What hatching adds to a pixel: nothing on the mean. */
+function hatching(x: number, y: number, angle: number): number {
+  return hatchContrast * sin((2 * PI * (x * cos(angle) + y * sin(angle))) / hatchPeriod);
+}
+
+function paintLandmark(
+  ground: Float32Array,
+  labels: Uint8Array,
+  size: number,
+  { x, y, biome }: Landmark,
+  angle: number,
+): void {
+  const colour = landmarkColours[floor(biome / textures.length)]!;
+  const isHatched = biome % textures.length === 1;
   for (let row = floor(y - landmarkRadius); row <= y + landmarkRadius; row++) {
     for (let column = floor(x - landmarkRadius); column <= x + landmarkRadius; column++) {
       if (hypot(column - x, row - y) >= landmarkRadius) continue;
+      const pixel = row * size + column;
+      const hatch = isHatched ? hatching(column, row, angle) : 0;
+      labels[pixel] = 1 + biome;
       for (let c = 0; c < 3; c++) {
-        const i = 3 * (row * size + column) + c;
+        const i = 3 * pixel + c;
         // The ground's light shows through.
-        ground[i] = colour[c]! + 0.5 * (ground[i]! - groundColour[c]!);
+        ground[i] = colour[c]! + hatch + 0.5 * (ground[i]! - groundColour[c]!);
       }
     }
   }
@@ -299,8 +321,8 @@ export async function writeScenes(
   seed: number,
   options: Partial<SceneOptions> = {},
 ): Promise<void> {
-  const { biomes } = checkOptions({ ...defaultScene, ...options });
-  const classes = sceneClasses(biomes);
+  const { colours } = checkOptions({ ...defaultScene, ...options });
+  const classes = sceneClasses(colours);
   await mkdir(path.join(folder, 'images'), { recursive: true });
   await mkdir(path.join(folder, 'masks'), { recursive: true });
   const split: Record<string, string[]> = {};
@@ -343,7 +365,7 @@ async function main(): Promise<void> {
       ...number('seed', 1),
       ...number('size', defaultScene.size),
       ...number('spacing', defaultScene.spacing),
-      ...number('biomes', defaultScene.biomes),
+      ...number('colours', defaultScene.colours),
       ...number('objects', defaultScene.objects),
     },
   });
@@ -364,7 +386,7 @@ async function main(): Promise<void> {
   const options = {
     size: count('size'),
     spacing: count('spacing'),
-    biomes: count('biomes'),
+    colours: count('colours'),
     objects: count('objects'),
   };
   await writeScenes(folder, counts, count('seed'), options);

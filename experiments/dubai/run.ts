@@ -11,7 +11,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { openDataset } from '../../src/datasets/open';
 import type { Output } from '../../src/inference/predict';
-import { type PeerFigure, runAblation, type VariantId, variantIds } from '../support/ablation';
+import { type PeerFigure, paperVariants, runAblation, type VariantId } from '../support/ablation';
 import { runExperiment } from '../support/experiment';
 
 type Peer = Record<'phase 1' | 'phase 2' | 'phase 3', Partial<Record<Output, { mIoU: number }>>>;
@@ -27,7 +27,7 @@ runExperiment(
     name: 'dubai',
     data: 'the folder with t1_p1.jpg, t1_p1_mask.png and so on',
     seeds: [0, 1, 2],
-    variants: variantIds,
+    variants: paperVariants,
   },
   async (experiment) => {
     const peer = JSON.parse(readFileSync(path.join(__dirname, 'pytorch.json'), 'utf8')) as Peer;

@@ -7,7 +7,7 @@
  */
 import path from 'node:path';
 import { openDataset } from '../../src/datasets/open';
-import { runAblation, variantIds } from '../support/ablation';
+import { paperVariants, runAblation } from '../support/ablation';
 import { runExperiment } from '../support/experiment';
 
 runExperiment(
@@ -15,7 +15,7 @@ runExperiment(
     name: 'idrid',
     data: 'the folder with images/IDRiD_01.jpg, masks/IDRiD_01.png and so on',
     seeds: [0, 1, 2],
-    variants: variantIds,
+    variants: paperVariants,
   },
   async (experiment) =>
     runAblation(experiment, {

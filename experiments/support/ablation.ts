@@ -1,6 +1,9 @@
 /**
  * The paper's ablation (table 2): what each branch reaches alone, and what their aggregation and the sharing of
  * feature maps add. Phase 1 is trained once a seed, and all variants go on from it.
+ *
+ * One variant is not the paper's: `joint` is to `aggregation` what `bidirectional` is to `deep`, phase 3 as well, but
+ * without sharing. What `bidirectional` has over it is due to the sharing and not to a global branch trained further.
  */
 import path from 'node:path';
 import type { Mode } from '../../src/checkpoint/model-file';
@@ -44,10 +47,13 @@ interface Variant {
   readonly output: Output;
 }
 
-export const variantIds = ['global', 'local', 'aggregation', 'shallow', 'deep', 'bidirectional'] as const;
-export type VariantId = (typeof variantIds)[number];
+/** The paper's. */
+export const paperVariants = ['global', 'local', 'aggregation', 'shallow', 'deep', 'bidirectional'] as const;
+export const allVariants = [...paperVariants, 'joint'] as const;
+export type VariantId = (typeof allVariants)[number];
 
 const phase2 = { from: 'global', phase: 'global-to-local', output: 'ensemble' } as const;
+const phase3 = { phase: 'bidirectional', output: 'ensemble' } as const;
 
 const variants: Readonly<Record<VariantId, Variant>> = {
   global: { name: 'global only', phase: 'global', sharing: 'deep', output: 'global' },
@@ -55,17 +61,15 @@ const variants: Readonly<Record<VariantId, Variant>> = {
   aggregation: { ...phase2, name: 'aggregation', sharing: 'none' },
   shallow: { ...phase2, name: 'shallow G→L', sharing: 'shallow' },
   deep: { ...phase2, name: 'deep G→L', sharing: 'deep' },
-  bidirectional: {
-    name: 'deep G⇄L',
-    from: 'deep',
-    phase: 'bidirectional',
-    sharing: 'deep',
-    output: 'ensemble',
-  },
+  bidirectional: { ...phase3, name: 'deep G⇄L', from: 'deep', sharing: 'deep' },
+  joint: { ...phase3, name: 'aggregation, phase 3 too', from: 'aggregation', sharing: 'none' },
 };
 
-/** Pairs of which the first has the higher mean IoU in the paper. */
-const paperOrder: readonly (readonly [better: VariantId, worse: VariantId])[] = [
+/** An output of a variant, if it is not the one that the variant is about. */
+type Claimed = VariantId | readonly [VariantId, Output];
+
+/** Pairs of which the first is expected to have the higher mean IoU: the paper's, and what sharing does for its receiver. */
+const expectedOrder: readonly (readonly [better: Claimed, worse: Claimed])[] = [
   ['local', 'global'],
   ['aggregation', 'global'],
   ['aggregation', 'local'],
@@ -75,6 +79,10 @@ const paperOrder: readonly (readonly [better: VariantId, worse: VariantId])[] = 
   ['bidirectional', 'deep'],
   ['bidirectional', 'global'],
   ['bidirectional', 'local'],
+  ['bidirectional', 'aggregation'],
+  ['bidirectional', 'joint'],
+  [['deep', 'local'], 'local'],
+  [['bidirectional', 'global'], 'global'],
 ];
 
 /** A figure of another implementation, with the same data and schedule. */
@@ -87,6 +95,8 @@ export interface PeerFigure {
 export interface AblationOptions {
   readonly title: string;
   readonly dataset: Dataset;
+  /** Default: the paper's. */
+  readonly variants?: readonly VariantId[];
   /** A training configuration with steps for all phases. */
   readonly config: string;
   /** How many images of the test split are drawn. Default 2. */
@@ -117,8 +127,8 @@ interface Row {
 /** Trains and scores all variants with all seeds; writes table, figures and pictures. */
 export async function runAblation(experiment: Experiment, options: AblationOptions): Promise<void> {
   const { seeds, out } = experiment;
-  const { dataset, title, config: configFile, pictures = 2 } = options;
-  const wanted = variantIds.filter((id) => experiment.only?.includes(id) ?? true);
+  const { dataset, title, variants: offered = paperVariants, config: configFile, pictures = 2 } = options;
+  const wanted = offered.filter((id) => experiment.only?.includes(id) ?? true);
   await drawTruth(dataset, path.join(out, 'pictures'), pictures);
   const runs = new Map<VariantId, Row['runs'][number][]>(wanted.map((id) => [id, []]));
   for (const seed of seeds) {
@@ -137,6 +147,8 @@ export async function runAblation(experiment: Experiment, options: AblationOptio
       'Test split, mean over the seeds with the lowest and the highest. Training: all phases that a variant is made of, ' +
         'without checks of the data; prediction: all images of the split. Peaks: tensors, the highest of all seeds.',
       markdownTable(tableOf(rows, classNames(dataset))),
+      'Mean IoU of each output that a variant has:',
+      markdownTable(outputTable(rows)),
       ...(statements.length > 0
         ? [['What the table shows:', '', ...statements.map(({ text }) => `- ${text}.`)].join('\n')]
         : []),
@@ -225,13 +237,13 @@ class SeedTrainer {
   }
 }
 
-function scoreOf({ prediction }: Figures, output: Output): Score {
-  return prediction.outputs.find((score) => score.output === output)!;
+function scoreOf({ prediction }: Figures, output: Output): Score | undefined {
+  return prediction.outputs.find((score) => score.output === output);
 }
 
 function rowOf(id: VariantId, runs: Row['runs']): Row {
   const { name, output } = variants[id];
-  const scores = runs.map((run) => scoreOf(run, output));
+  const scores = runs.map((run) => scoreOf(run, output)!);
   return {
     id,
     name,
@@ -262,9 +274,32 @@ function tableOf(rows: readonly Row[], classes: readonly string[]): string[][] {
   ];
 }
 
+const outputs: readonly Output[] = ['global', 'local', 'ensemble'];
+
+/** Over the seeds; undefined where the variant does not have the output. */
+function spreadOfOutput({ runs }: Row, output: Output): Spread | undefined {
+  const scores = runs.map((run) => scoreOf(run, output)?.mIoU);
+  return scores.includes(undefined) ? undefined : spreadOf(scores as number[]);
+}
+
+function outputTable(rows: readonly Row[]): string[][] {
+  const cell = (row: Row, output: Output): string => {
+    const spread = spreadOfOutput(row, output);
+    return spread ? formatSpread(spread) : '';
+  };
+  return [['', ...outputs], ...rows.map((row) => [row.name, ...outputs.map((output) => cell(row, output))])];
+}
+
 function statementsOf(rows: readonly Row[]): OrderStatement[] {
-  return paperOrder.flatMap(([better, worse]) => {
-    const [a, b] = [better, worse].map((id) => rows.find((row) => row.id === id));
+  const find = (claimed: Claimed): { name: string; mIoU: Spread } | undefined => {
+    if (typeof claimed === 'string') return rows.find((row) => row.id === claimed);
+    const [id, output] = claimed;
+    const row = rows.find((row) => row.id === id);
+    const mIoU = row && spreadOfOutput(row, output);
+    return mIoU && { name: `${row.name}, ${output} branch,`, mIoU };
+  };
+  return expectedOrder.flatMap(([better, worse]) => {
+    const [a, b] = [find(better), find(worse)];
     return a && b ? [orderStatement(a, b)] : [];
   });
 }
@@ -274,8 +309,8 @@ const peerHead = ['', 'output', 'mIoU', 'its mIoU', 'difference of the mean'];
 function peerRows(figures: readonly PeerFigure[], rows: readonly Row[]): string[][] {
   return figures.flatMap(({ variant, output, mIoU }) => {
     const row = rows.find(({ id }) => id === variant);
-    if (!row) return [];
-    const own = spreadOf(row.runs.map((run) => scoreOf(run, output).mIoU));
+    const own = row && spreadOfOutput(row, output);
+    if (!own) return [];
     return [[row.name, output, formatSpread(own), mIoU.toFixed(3), signed(own.mean - mIoU)]];
   });
 }

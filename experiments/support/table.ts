@@ -75,8 +75,8 @@ export function orderStatement(better: Named, worse: Named): OrderStatement {
     seeds === 1
       ? 'a single seed, so nothing is known of the spread'
       : {
-          'as expected': 'beyond the spread of the seeds, as in the paper',
-          reversed: 'beyond the spread of the seeds, unlike in the paper',
+          'as expected': 'beyond the spread of the seeds, as expected',
+          reversed: 'beyond the spread of the seeds, against what was expected',
           open: 'within the spread of the seeds, so no order is shown',
         }[verdict];
   const text =

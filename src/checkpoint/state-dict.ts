@@ -118,6 +118,29 @@ export function toFloat32(tensor: HostTensor): Float32Array {
   }
 }
 
+/** The values as float16, rounded to nearest even; what is too large becomes infinite. Half the bytes of float32. */
+export function toFloat16(tensor: HostTensor): HostTensor {
+  if (tensor.dtype === 'float16') return tensor;
+  const halves = Uint16Array.from(toFloat32(tensor), floatToHalf);
+  return { dtype: 'float16', shape: tensor.shape, data: new Uint8Array(halves.buffer) };
+}
+
+function floatToHalf(value: number): number {
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const size = Math.abs(value);
+  if (Number.isNaN(value)) return 0x7e00;
+  // Half of the last step above the largest half, and up: the tie goes to the even neighbour, which is infinity.
+  if (size >= 65520) return sign | 0x7c00;
+  const exponent = Math.max(Math.floor(Math.log2(size)), -14);
+  // In steps of the last bit. A double holds the quotient exactly.
+  const steps = size / 2 ** (exponent - 10);
+  const whole = Math.floor(steps);
+  const rest = steps - whole;
+  const rounded = whole + (rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? 1 : 0);
+  // A normal number's leading bit adds one to the exponent; so does a carry.
+  return sign | (((exponent + 14) << 10) + rounded);
+}
+
 function halfToFloat32(halves: Uint16Array): Float32Array {
   const floats = new Float32Array(halves.length);
   const words = new Uint32Array(floats.buffer);

@@ -1,4 +1,10 @@
-import { elementCount, fromFloat32, type HostTensor, toFloat32 } from '../../../src/checkpoint/state-dict';
+import {
+  elementCount,
+  fromFloat32,
+  type HostTensor,
+  toFloat16,
+  toFloat32,
+} from '../../../src/checkpoint/state-dict';
 
 const tensor = (dtype: HostTensor['dtype'], values: ArrayBufferView & { length: number }): HostTensor => ({
   dtype,
@@ -65,4 +71,34 @@ test('elementCount is exact or no safe integer', () => {
   expect(elementCount([2, 3, 4])).toBe(24);
   expect(elementCount([2 ** 52, 2 ** 52, 2 ** 1000, 0])).toBe(0);
   expect(Number.isSafeInteger(elementCount([2 ** 30, 2 ** 30]))).toBe(false);
+});
+
+describe('toFloat16', () => {
+  const halvesOf = (...values: number[]): number[] => {
+    const { data } = toFloat16(fromFloat32([values.length], Float32Array.from(values)));
+    return [...new Uint16Array(data.buffer, data.byteOffset, values.length)];
+  };
+
+  test('gives every float16 back', () => {
+    const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
+    const again = halvesOf(...toFloat32(tensor('float16', halves)));
+    const isNaNHalf = (half: number) => (half & 0x7fff) > 0x7c00;
+    const wrong = again.filter((half, i) => (isNaNHalf(i) ? !isNaNHalf(half) : half !== i));
+    expect(wrong).toEqual([]);
+  });
+
+  test('rounds to the nearest, ties to even', () => {
+    const step = 2 ** -10;
+    expect(halvesOf(1 + step / 2, 1 + (3 * step) / 2, 1 + 0.49 * step, 1 + 0.51 * step)).toEqual([
+      0x3c00, 0x3c02, 0x3c00, 0x3c01,
+    ]);
+    // A carry into the exponent, the largest number, and beyond.
+    expect(halvesOf(2 - step / 4, 65519, 65520, -1e6)).toEqual([0x4000, 0x7bff, 0x7c00, 0xfc00]);
+    expect(halvesOf(2 ** -25, 1.5 * 2 ** -25, -(2 ** -24), -0)).toEqual([0, 1, 0x8001, 0x8000]);
+  });
+
+  test('leaves float16 as it is', () => {
+    const half = tensor('float16', Uint16Array.of(0x3c00));
+    expect(toFloat16(half)).toBe(half);
+  });
 });

@@ -6,7 +6,7 @@ import { contextScene, type Scene, sceneClasses, writeScenes } from '../../../ex
 
 const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' });
 
-/** Small enough to be quick: one landmark of each biome. */
+/** Small enough to be quick: two landmarks of each colour. */
 const small = { size: 512, spacing: 256, objects: 8 };
 const scenes = Array.from({ length: 4 }, (_, index) => contextScene(1, index, small));
 
@@ -28,7 +28,7 @@ test('equal arguments give equal scenes, others give others', () => {
 });
 
 test('has the size, and few but enough pixels of every class', () => {
-  const sums = [0, 0, 0];
+  const sums = [0, 0, 0, 0, 0];
   for (const scene of scenes) {
     expect([scene.width, scene.height, scene.pixels.length, scene.labels.length]).toEqual([
       512,
@@ -36,16 +36,16 @@ test('has the size, and few but enough pixels of every class', () => {
       512 * 512 * 3,
       512 * 512,
     ]);
-    shares(scene, 3).forEach((share, label) => {
+    shares(scene, 5).forEach((share, label) => {
       sums[label]! += share / scenes.length;
     });
   }
   expect(sums.reduce((a, b) => a + b)).toBeCloseTo(1, 10);
   expect(sums[0]).toBeGreaterThan(0.8);
-  for (const share of sums.slice(1)) expect(share).toBeGreaterThan(0.01);
+  for (const share of sums.slice(1)) expect(share).toBeGreaterThan(0.004);
 });
 
-test('a hedge has the class of the nearest landmark, and keeps away from all of them', () => {
+test('a landmark has a class, and so have the hedges to which it is the nearest, away from all of them', () => {
   const wrong: unknown[] = [];
   for (const { labels, width, landmarks } of scenes) {
     for (let i = 0; i < labels.length; i++) {
@@ -54,43 +54,62 @@ test('a hedge has the class of the nearest landmark, and keeps away from all of 
       const distances = landmarks.map((landmark) => Math.hypot(x - landmark.x, y - landmark.y));
       const nearest = Math.min(...distances);
       const { biome } = landmarks[distances.indexOf(nearest)]!;
-      if (labels[i] !== 1 + biome || nearest < 64) wrong.push({ x, y, label: labels[i], biome, nearest });
+      const onLandmark = nearest < 28;
+      if (labels[i] !== 1 + biome || (!onLandmark && nearest < 64))
+        wrong.push({ x, y, label: labels[i], biome, nearest });
     }
   }
   expect(wrong).toEqual([]);
 });
 
-test('a sixth of the resolution shows landmarks, and no difference between hedges and ground in detail', async () => {
-  const { pixels, labels, width } = contextScene(1, 0);
+test("a sixth of the resolution shows landmarks' colours, and no hatching", async () => {
+  const { pixels, labels, width, landmarks } = contextScene(1, 0);
+  const side = 124;
   const raster = sharp(pixels, { raw: { width, height: width, channels: 3 } });
-  const shrunk = await raster.clone().resize(124, 124, { kernel: 'linear' }).raw().toBuffer();
-  const red = Array.from({ length: 124 * 124 }, (_, i) => shrunk[3 * i]! - shrunk[3 * i + 2]!);
-  // Two landmarks of each colour, about 35 px each, less their blurred rims.
+  const shrunk = await raster.resize(side, side, { kernel: 'linear' }).raw().toBuffer();
+  const red = Array.from({ length: side * side }, (_, i) => shrunk[3 * i]! - shrunk[3 * i + 2]!);
+  // Two landmarks of each colour, about 60 px each, less their blurred rims.
   expect(red.filter((difference) => difference > 70).length).toBeGreaterThan(40);
   expect(red.filter((difference) => difference < -70).length).toBeGreaterThan(40);
 
-  /** Root mean square of the difference of neighbours, within hedges and within the ground. */
-  const contrast = (values: Uint8Array, side: number): [number, number] => {
-    const sums = [
-      [0, 0],
-      [0, 0],
-    ];
-    const labelAt = (x: number, y: number) =>
-      labels[Math.floor(((y + 0.5) * width) / side) * width + Math.floor(((x + 0.5) * width) / side)]!;
-    for (let y = 0; y < side; y++) {
+  /** Root mean square of green's difference of neighbours that both are of a kind. */
+  const contrast = (values: Uint8Array, side: number, isOf: (i: number) => boolean) => {
+    const at = (x: number, y: number) =>
+      Math.floor(((y + 0.5) * width) / side) * width + Math.floor(((x + 0.5) * width) / side);
+    const green = (x: number, y: number) => values[3 * (y * side + x) + 1]!;
+    let [sum, count] = [0, 0];
+    for (let y = 0; y + 1 < side; y++) {
       for (let x = 0; x + 1 < side; x++) {
-        if (labelAt(x, y) !== labelAt(x + 1, y)) continue;
-        const sum = sums[labelAt(x, y) > 0 ? 0 : 1]!;
-        sum[0]! += (values[3 * (y * side + x) + 1]! - values[3 * (y * side + x + 1) + 1]!) ** 2;
-        sum[1]!++;
+        if (!isOf(at(x, y))) continue;
+        for (const [u, v] of [
+          [x + 1, y],
+          [x, y + 1],
+        ] as const) {
+          if (!isOf(at(u, v))) continue;
+          sum += (green(x, y) - green(u, v)) ** 2;
+          count++;
+        }
       }
     }
-    return sums.map(([sum, count]) => Math.sqrt(sum! / count!)) as [number, number];
+    return Math.sqrt(sum / count);
   };
-  const [hedges, ground] = contrast(pixels, width);
-  expect(hedges / ground).toBeGreaterThan(3);
-  const [hedgesShrunk, groundShrunk] = contrast(shrunk, 124);
-  expect(hedgesShrunk / groundShrunk).toBeLessThan(2);
+  const distance = (i: number, { x, y }: { x: number; y: number }) =>
+    Math.hypot((i % width) - x, Math.floor(i / width) - y);
+  const isOutside = (i: number) => landmarks.every((landmark) => distance(i, landmark) > 48);
+  const ratio = (values: Uint8Array, side: number) =>
+    contrast(values, side, (i) => labels[i]! > 0 && isOutside(i)) /
+    contrast(values, side, (i) => labels[i] === 0 && isOutside(i));
+  expect(ratio(pixels, width)).toBeGreaterThan(3);
+  expect(ratio(shrunk, side)).toBeLessThan(2);
+
+  // Well inside the landmarks, where the blurred rim does not reach.
+  const texture = (values: Uint8Array, side: number, biomes: number) => {
+    const some = landmarks.filter(({ biome }) => biome % 2 === biomes);
+    expect(some.length).toBeGreaterThan(0);
+    return contrast(values, side, (i) => some.some((landmark) => distance(i, landmark) < 18));
+  };
+  expect(texture(pixels, width, 1) / texture(pixels, width, 0)).toBeGreaterThan(3);
+  expect(texture(shrunk, side, 1) / texture(shrunk, side, 0)).toBeLessThan(1.5);
 });
 
 test('refuses options out of range by name', () => {
@@ -98,8 +117,8 @@ test('refuses options out of range by name', () => {
     [{ size: 300 }, 'size is 300; expected an integer from 384'],
     [{ size: 768.5 }, 'size is 768.5'],
     [{ spacing: 100 }, 'spacing is 100'],
-    [{ biomes: 1 }, 'biomes is 1'],
-    [{ biomes: 5 }, 'biomes is 5; expected an integer from 2 to 4'],
+    [{ colours: 1 }, 'colours is 1'],
+    [{ colours: 5 }, 'colours is 5; expected an integer from 2 to 4'],
     [{ objects: 0 }, 'objects is 0'],
   ] as const) {
     expect(() => contextScene(1, 0, options)).toThrow(invalid);
@@ -111,7 +130,7 @@ test('refuses options out of range by name', () => {
 test('writes a folder data set', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'glnet-scenes-'));
   try {
-    await writeScenes(folder, { train: 2, val: 1, test: 1 }, 1, { ...small, biomes: 3 });
+    await writeScenes(folder, { train: 2, val: 1, test: 1 }, 1, { ...small, colours: 3 });
     const description = JSON.parse(readFileSync(path.join(folder, 'dataset.json'), 'utf8'));
     expect(description.classes).toEqual(sceneClasses(3).map(({ name, color }) => ({ name, color })));
     expect(description.split).toEqual({
@@ -119,7 +138,7 @@ test('writes a folder data set', async () => {
       val: ['scene-0002'],
       test: ['scene-0003'],
     });
-    const { pixels, labels } = contextScene(1, 3, { ...small, biomes: 3 });
+    const { pixels, labels } = contextScene(1, 3, { ...small, colours: 3 });
     const image = await sharp(path.join(folder, 'images/scene-0003.png')).raw().toBuffer();
     expect(Buffer.compare(image, pixels)).toBe(0);
     // The palette's colours stand for the indices.
