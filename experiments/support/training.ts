@@ -19,13 +19,16 @@ import { trainModel } from '../../src/training/run';
 import { runFiles, type StepReport } from '../../src/training/trainer';
 import { type Experiment, provenance } from './experiment';
 
-/** An experiment's configuration, with the seed and `scale` of its steps, at least two a phase. */
+/** An experiment's configuration, with the seed and `scale` of its steps, at least two a phase, and of its warm-up. */
 export async function readConfig(file: string, seed: number, scale: number): Promise<TrainConfig> {
   const config = parseTrainConfig(await readTrainConfig(file), file);
   const phases = Object.fromEntries(
     Object.entries(config.phases).map(([phase, fields]) => {
-      const steps = Math.max(2, Math.round(lengthOf(phaseConfig(config, phase as Mode), 1).steps * scale));
-      return [phase, { ...fields, steps }];
+      const resolved = phaseConfig(config, phase as Mode);
+      const steps = Math.max(2, Math.round(lengthOf(resolved, 1).steps * scale));
+      const { schedule } = resolved;
+      const warmup = Math.floor((schedule.warmup ?? 0) * scale);
+      return [phase, { ...fields, steps, ...(scale < 1 && { schedule: { ...schedule, warmup } }) }];
     }),
   );
   return { ...config, seed, phases };
