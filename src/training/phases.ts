@@ -5,6 +5,7 @@
 import type { Mode } from '../checkpoint/model-file';
 import { labelsOnGrid } from '../datasets/grid';
 import type { Scene as DrawnScene } from '../datasets/scenes';
+import { type Output, outputsOf } from '../inference/predict';
 import { swapsSides } from '../inference/turns';
 import type { BranchMaps, PyramidOutput } from '../models/fpn';
 import { stages } from '../models/fpn';
@@ -46,9 +47,10 @@ export interface ComputedLoss {
   readonly truth?: Uint8Array;
 }
 
-/** The output that a phase is about. */
-export function mainOutput(phase: Mode): 'global' | 'ensemble' {
-  return phase === 'global' ? 'global' : 'ensemble';
+/** The output that a phase is about: the prediction of its mode, or where that is not trained, one that is. */
+export function mainOutput(phase: Mode, terms: readonly LossKind[]): Output {
+  const trained = outputsOf(phase).filter((output) => terms.includes(output));
+  return trained[0] ?? outputsOf(phase)[0]!;
 }
 
 export interface PhaseOptions {
@@ -404,7 +406,7 @@ export class PhaseStep {
     const { loss, gradient } = computeLoss(this.#options.losses, logits, labels.tensor, this.#options);
     this.#device.forget(loss);
     this.#tape.seed(logits, gradient);
-    if (kind === mainOutput(this.#networks.phase)) {
+    if (kind === mainOutput(this.#networks.phase, this.#options.terms)) {
       const predicted = argmax(logits);
       this.#device.forget(predicted);
       losses.push({ kind, value: loss, predicted, truth: labels.values });

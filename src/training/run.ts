@@ -197,7 +197,7 @@ async function evaluateNetworks(
 ): Promise<Scores> {
   const started = performance.now();
   const { phase } = networks;
-  const own = mainOutput(phase);
+  const own = mainOutput(phase, phaseConfig(config, phase).terms);
   const outputs = [own, ...outputsOf(phase).filter((output) => output !== own)];
   const segmenter = networksSegmenter([networks.networks], phase, {
     patch: config.model.patch,

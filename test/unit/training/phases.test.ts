@@ -3,7 +3,7 @@ import { allModes, type Mode } from '../../../src/checkpoint/model-file';
 import { toFloat32 } from '../../../src/checkpoint/state-dict';
 import { Device } from '../../../src/tensor/device';
 import { boxGrid } from '../../../src/tiling';
-import type { ComputedLoss, LossKind, Scene } from '../../../src/training/phases';
+import { type ComputedLoss, type LossKind, mainOutput, type Scene } from '../../../src/training/phases';
 import {
   distance,
   goldenScene,
@@ -184,6 +184,14 @@ test('what a term leads to alone gets a gradient', async () => {
   expect(new Set(losses.map(({ kind }) => kind))).toEqual(new Set(['local']));
   expect(gradients.has('fpn_local.classify.weight')).toBe(true);
   expect(gradients.has('ensemble_conv.weight')).toBe(false);
+});
+
+test('a phase is about the prediction of its mode, or what of it is trained', () => {
+  expect(mainOutput('global', ['global'])).toBe('global');
+  expect(mainOutput('global-to-local', ['local', 'ensemble', 'feature'])).toBe('ensemble');
+  expect(mainOutput('global-to-local', ['local'])).toBe('local');
+  expect(mainOutput('global-to-local', ['feature'])).toBe('ensemble');
+  expect(mainOutput('bidirectional', ['global'])).toBe('global');
 });
 
 test('labels that all do not count give a loss of zero and no NaN', async () => {
