@@ -284,7 +284,7 @@ export class GLNet {
     const workers = this.#leastBusy(options.devices ?? this.#workers.length);
     for (const worker of workers) worker.calls += 1;
     try {
-      const networks = await Promise.all(workers.map(({ store }) => store.get(mode)));
+      const networks = await Promise.all(workers.map(({ store }) => store.get(mode, options.outputs)));
       const loaded = performance.now();
       const report = await predict(networks, raster, {
         mode,

@@ -1,10 +1,18 @@
-/** The networks of a model file, loaded as modes ask for them. */
+/** The networks of a model file, loaded as modes ask for them and composed for inference. */
 import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
-import { toFloat32 } from '../checkpoint/state-dict';
+import { type HostTensor, toFloat32 } from '../checkpoint/state-dict';
+import type { BranchMaps, Head, Share } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
+import { ComposedConv } from '../nn/layers';
+import { Parameters } from '../nn/parameters';
 import { cast } from '../tensor/cast';
 import type { Device } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
+import { compose, type FoldedConv, foldBatchNorm, type Norm, normAfter, normFields } from './fold';
+
+const smoothLayer = 'fpn_local.smooth';
+/** Layers of which only their compositions are needed. */
+const headLayers = [`${smoothLayer}.`, 'fpn_local.classify.'];
 
 /** What convolutions store their weights and maps in; they sum in float32 either way. */
 export type Precision = 'float32' | 'bfloat16';
@@ -18,17 +26,58 @@ export interface Networks {
   readonly global: Branch;
   readonly local?: Branch;
   readonly ensemble?: Ensemble;
+  /** What the local branch's last maps become, without ps3; where there are none, ps3 is made. */
+  readonly heads?: Readonly<Partial<Record<LocalOutput, Head>>>;
   /** Takes merged local maps in; mode `bidirectional`. */
   readonly globalExt?: Branch;
+}
+
+/** What is wanted of the local branch: its own logits, or its part of the aggregation. */
+export const localOutputs = ['local', 'ensemble'] as const;
+export type LocalOutput = (typeof localOutputs)[number];
+
+/** Runs the local branch over patches; only what is wanted is computed. */
+export function runLocal(
+  { local, ensemble, heads }: Networks,
+  x: Tensor,
+  share: Share,
+  wanted: readonly LocalOutput[],
+): { maps: BranchMaps; outputs: Partial<Record<LocalOutput, Tensor>> } {
+  const named = (tensors: readonly Tensor[]): Partial<Record<LocalOutput, Tensor>> =>
+    Object.fromEntries(wanted.map((output, i) => [output, tensors[i]!]));
+  if (heads) {
+    const { maps, outputs } = local!.apply(
+      wanted.map((output) => heads[output]!),
+      x,
+      share,
+    );
+    return { maps, outputs: named(outputs) };
+  }
+  return x.device.scope(() => {
+    const { maps, ps3 } = local!.forward(x, share);
+    const outputs = wanted.map((output) =>
+      output === 'local' ? local!.classify(ps3) : ensemble!.local(ps3),
+    );
+    return { maps, outputs: named(outputs) };
+  });
+}
+
+/** Made when it is first asked for. */
+function lazily<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
 
 export class NetworkStore {
   readonly #file: ModelFile;
   readonly device: Device;
   readonly #precision: Precision;
-  /** By the names in the file, so that what modes share is on the device once. */
+  /** By what they hold, so that what modes share is on the device once. */
   readonly #tensors = new Map<string, Promise<Tensor>>();
-  readonly #networks = new Map<Mode, Promise<Networks>>();
+  readonly #networks = new Map<string, Promise<Networks>>();
 
   /** The file stays the caller's. */
   constructor(file: ModelFile, device: Device, precision: Precision = 'float32') {
@@ -41,14 +90,19 @@ export class NetworkStore {
     return this.#file.config;
   }
 
-  /** @throws GlnetError ERR_INVALID_ARGUMENT if the file lacks the mode; ERR_CHECKPOINT, ERR_FILE. */
-  get(mode: Mode): Promise<Networks> {
-    let networks = this.#networks.get(mode);
+  /**
+   * @param outputs what will be wanted; what others need is not loaded
+   * @throws GlnetError ERR_INVALID_ARGUMENT if the file lacks the mode; ERR_CHECKPOINT, ERR_FILE.
+   */
+  get(mode: Mode, outputs: readonly (LocalOutput | 'global')[] = localOutputs): Promise<Networks> {
+    const wanted = mode === 'global' ? [] : localOutputs.filter((output) => outputs.includes(output));
+    const key = [mode, ...wanted].join(' ');
+    let networks = this.#networks.get(key);
     if (!networks) {
-      networks = this.#build(mode);
-      this.#networks.set(mode, networks);
+      networks = this.#build(mode, wanted);
+      this.#networks.set(key, networks);
       // A failure is not remembered: the next call may fare better.
-      networks.catch(() => this.#networks.delete(mode));
+      networks.catch(() => this.#networks.delete(key));
     }
     return networks;
   }
@@ -61,15 +115,19 @@ export class NetworkStore {
     this.#networks.clear();
   }
 
-  async #build(mode: Mode): Promise<Networks> {
+  async #build(mode: Mode, wanted: readonly LocalOutput[]): Promise<Networks> {
     const { backbone, sharing } = this.config;
     const own = await this.#load(mode);
+    const heads: Partial<Record<LocalOutput, Head>> = {};
+    for (const output of wanted) heads[output] = await this.#head(mode, output);
+    await this.device.synchronize();
     const common = { device: this.device, precision: this.#precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
       ...common,
       local: new Branch(own, backbone, 'local', sharing),
       ensemble: new Ensemble(own),
+      heads,
     };
     if (mode === 'global-to-local') return { ...networks, global: new Branch(own, backbone, 'global') };
     return {
@@ -79,25 +137,68 @@ export class NetworkStore {
     };
   }
 
+  /** The parameters of a mode, batch normalisation folded, without those that only heads are composed of. */
   async #load(mode: Mode): Promise<Map<string, Tensor>> {
+    const located = this.#file.locate(mode);
     const tensors = new Map<string, Tensor>();
-    for (const [name, stored] of this.#file.locate(mode)) tensors.set(name, await this.#tensor(stored));
-    await this.device.synchronize();
+    const read = (name: string) => this.#file.read(located.get(name)!);
+    for (const [name, stored] of located) {
+      if (/\.(bn\d|downsample\.1)\.\w+$/.test(name) || headLayers.some((layer) => name.startsWith(layer))) {
+        continue;
+      }
+      const norm = normAfter(name);
+      if (!norm) {
+        tensors.set(name, await this.#tensor(stored, () => this.#file.read(stored)));
+        continue;
+      }
+      // Statistics may have moved where weights did not, so both decide what is the same.
+      const fields = normFields.map((field) => `${norm}.${field}`);
+      const key = [name, ...fields].map((each) => located.get(each)).join(' ');
+      const fold = lazily(async () => {
+        const [weight, ...statistics] = await Promise.all([name, ...fields].map(read));
+        const entries = normFields.map((field, i) => [field, statistics[i]!] as const);
+        return foldBatchNorm(weight!, Object.fromEntries(entries) as Norm);
+      });
+      for (const part of ['weight', 'bias'] as const) {
+        const tensor = this.#tensor(`${key} ${part}`, async () => (await fold())[part]);
+        tensors.set(name.replace(/weight$/, part), await tensor);
+      }
+    }
     return tensors;
   }
 
-  #tensor(stored: string): Promise<Tensor> {
-    let tensor = this.#tensors.get(stored);
+  /** The local branch's `smooth`, composed with what follows it. */
+  async #head(mode: Mode, output: LocalOutput): Promise<Head> {
+    const located = this.#file.locate(mode);
+    const layer = async (name: string): Promise<FoldedConv> => ({
+      weight: await this.#file.read(located.get(`${name}.weight`)!),
+      bias: await this.#file.read(located.get(`${name}.bias`)!),
+    });
+    const name = output === 'local' ? 'fpn_local.classify' : 'ensemble_conv';
+    const key = [smoothLayer, name].map((each) => located.get(`${each}.weight`)).join(' ');
+    const composed = lazily(async () => compose(await layer(smoothLayer), await layer(name)));
+    const parameters = new Map<string, Tensor>();
+    for (const step of ['taps', 'sum'] as const) {
+      for (const part of ['weight', 'bias'] as const) {
+        const tensor = this.#tensor(`${key} ${step} ${part}`, async () => (await composed())[step][part]);
+        parameters.set(`${step}.${part}`, await tensor);
+      }
+    }
+    return new ComposedConv(new Parameters(parameters));
+  }
+
+  /** @param key names what the tensor holds */
+  #tensor(key: string, read: () => Promise<HostTensor>): Promise<Tensor> {
+    let tensor = this.#tensors.get(key);
     if (!tensor) {
-      tensor = this.#upload(stored);
-      this.#tensors.set(stored, tensor);
-      tensor.catch(() => this.#tensors.delete(stored));
+      tensor = read().then((host) => this.#upload(host));
+      this.#tensors.set(key, tensor);
+      tensor.catch(() => this.#tensors.delete(key));
     }
     return tensor;
   }
 
-  async #upload(name: string): Promise<Tensor> {
-    const host = await this.#file.read(name);
+  #upload(host: HostTensor): Tensor {
     const { shape } = host;
     // Biases and statistics are added in float32 in any case.
     const dtype = shape.length === 4 ? this.#precision : 'float32';

@@ -16,7 +16,7 @@ import type { Tensor } from '../tensor/tensor';
 import { triangleResize } from '../tensor/triangle-resize';
 import { boxGrid, type PatchGrid, patchGrid, patchRect } from '../tiling';
 import { type CoarseToFine, foregroundBox, type Refinement, refinedBox } from './coarse-to-fine';
-import type { Networks } from './networks';
+import { localOutputs, type Networks, runLocal } from './networks';
 import { allTurns, swapsSides, turnedWindow, windowInTurned } from './turns';
 
 /** Whose logits become the labels: both branches' aggregation, or one branch's alone. */
@@ -130,6 +130,15 @@ interface Site {
   readonly first: PyramidOutput;
   readonly merger: Merger | undefined;
 }
+
+/** Gives the ensemble's logits of a batch of patches, or what is known of them. */
+type EnsembleOf = (
+  site: Site,
+  maps: BranchMaps,
+  /** The local branch's part of the aggregation. */
+  half: Tensor | undefined,
+  patches: readonly number[],
+) => Tensor | undefined;
 
 class Prediction {
   readonly #networks: readonly Networks[];
@@ -305,25 +314,22 @@ class Prediction {
     const wantsEnsemble = this.#sources.has('ensemble');
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
-      const logits = await this.#forEachRow(turn, grid, sites, (site, { ps3 }, patches) => {
-        const half = wantsEnsemble ? site.networks.ensemble!.local(ps3) : undefined;
-        return half && site.networks.ensemble!.addGlobal(half, site.first.ps3, grid, patches);
-      });
+      const logits = await this.#forEachRow(
+        turn,
+        grid,
+        sites,
+        (site, _, half, patches) =>
+          half && site.networks.ensemble!.addGlobal(half, site.first.ps3, grid, patches),
+      );
       for (const batch of logits) this.#keep('ensemble', turn, grid, batch);
       this.#closeSites(sites);
     } else if (mode === 'bidirectional') {
       const wantsMerged = wantsEnsemble || this.#sources.has('global');
       const sites = await this.#openSites(first, grid, wantsMerged);
-      const halves = await this.#forEachRow(
-        turn,
-        grid,
-        sites,
-        ({ networks, merger }, { maps, ps3 }, patches) => {
-          const half = wantsEnsemble ? networks.ensemble!.local(ps3) : undefined;
-          if (merger) this.#merge(merger, maps, patches);
-          return half;
-        },
-      );
+      const halves = await this.#forEachRow(turn, grid, sites, ({ merger }, maps, half, patches) => {
+        if (merger) this.#merge(merger, maps, patches);
+        return half;
+      });
       const merged = wantsMerged ? await this.#joinMerged(sites) : undefined;
       this.#closeSites(sites);
       if (merged) {
@@ -406,14 +412,14 @@ class Prediction {
 
   /**
    * Runs the local branch over all patches, a batch at a time; rows of patches go to the devices in turn.
-   * @param ensembleOf what is wanted of a batch beside the local branch's own logits
+   * @param ensembleOf what becomes of a batch's maps, and of its part of the aggregation if that is wanted
    * @returns what `ensembleOf` gave, on the first device, held, in the grid's order
    */
   async #forEachRow(
     turn: number,
     grid: PatchGrid,
     sites: readonly Site[],
-    ensembleOf: (site: Site, output: PyramidOutput, patches: readonly number[]) => Tensor | undefined,
+    ensembleOf: EnsembleOf,
   ): Promise<BatchLogits[]> {
     const local: BatchLogits[] = [];
     const ensemble: BatchLogits[] = [];
@@ -462,9 +468,10 @@ class Prediction {
     grid: PatchGrid,
     row: number,
     failed: AbortSignal,
-    ensembleOf: (site: Site, output: PyramidOutput, patches: readonly number[]) => Tensor | undefined,
+    ensembleOf: EnsembleOf,
   ): AsyncGenerator<{ patches: number[]; local: Tensor | undefined; ensemble: Tensor | undefined }> {
-    const { device, precision, local } = site.networks;
+    const { device, precision } = site.networks;
+    const wanted = localOutputs.filter((output) => this.#sources.has(output));
     const { width, height } = this.#raster;
     const [turnedWidth, turnedHeight] = swapsSides(turn) ? [height, width] : [width, height];
     const columns = grid.columns.length;
@@ -496,12 +503,9 @@ class Prediction {
             turn,
             dtype: precision,
           });
-          const output = local!.forward(x, shareWithPatches(site.first.maps, grid, patches));
-          x.dispose();
-          return {
-            local: this.#sources.has('local') ? local!.classify(output.ps3) : undefined,
-            ensemble: ensembleOf(site, output, patches),
-          };
+          const share = shareWithPatches(site.first.maps, grid, patches);
+          const { maps, outputs } = runLocal(site.networks, x, share, wanted);
+          return { local: outputs.local, ensemble: ensembleOf(site, maps, outputs.ensemble, patches) };
         });
       } catch (error) {
         const again =

@@ -18,6 +18,11 @@ export interface PyramidOutput {
   ps3: Tensor;
 }
 
+/** What is made of the maps that ps3 is made of, without ps3. */
+export interface Head {
+  forward(sources: readonly GridSource[]): Tensor;
+}
+
 /** The other branch's map for a stage and level, as seen from this branch, without the resize to this branch's size. */
 export type Share = (stage: Stage, level: number) => GridSource;
 
@@ -42,13 +47,15 @@ export class Pyramid {
   readonly #smooth1: Levels<AggregateConv>;
   readonly #smooth2: Levels<AggregateConv>;
   readonly #smooth: AggregateConv | undefined;
-  readonly #classify: AggregateConv;
+  readonly #classify: AggregateConv | undefined;
   readonly #shared: readonly Stage[];
 
   /**
    * @param parameters of `fpn_global` or `fpn_local`
    * @param options.suffix of the stages' names, `_ext` in the global branch that takes local maps in
    * @param options.shared stages that take the other branch's maps in; of a branch alone undefined
+   *
+   * Without `classify` among the parameters there are the maps and what heads make of them, and no ps3.
    */
   constructor(parameters: Parameters, options: { suffix?: '_ext'; shared?: readonly Stage[] }) {
     const { suffix = '', shared } = options;
@@ -60,42 +67,61 @@ export class Pyramid {
     this.#laterals = layers(['toplayer', 'latlayer1', 'latlayer2', 'latlayer3']);
     this.#smooth1 = layers(['smooth1_1', 'smooth2_1', 'smooth3_1', 'smooth4_1']);
     this.#smooth2 = layers(['smooth1_2', 'smooth2_2', 'smooth3_2', 'smooth4_2']);
-    this.#smooth = shared ? new AggregateConv(parameters.at('smooth')) : undefined;
+    if (!parameters.has('classify.weight')) return;
+    if (shared) this.#smooth = new AggregateConv(parameters.at('smooth'));
     this.#classify = new AggregateConv(parameters.at('classify'));
   }
 
   /** Tensors made here and not returned are gone afterwards; `c` stays the caller's. */
   forward(c: Levels<Tensor>, share?: Share): PyramidOutput {
     return c[0].device.scope(() => {
-      const sources = (x: Tensor, stage: Stage, level: number): GridSource[] =>
-        share && this.#shared.includes(stage) ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
-
-      const ps0: Tensor[] = [];
-      for (const [level, x] of c.entries()) {
-        const from = sources(x, 'c', level);
-        if (level === 0) {
-          ps0.push(this.#laterals[0].forward(from));
-        } else {
-          using addend = resize(ps0[level - 1]!, ...sizeOf(x));
-          ps0.push(this.#laterals[level]!.forward(from, { addend }));
-        }
-      }
-      const ps1 = ps0.map((p, level) => this.#smooth1[level]!.forward(sources(p, 'ps0', level)));
-      const ps2 = ps1.map((q, level) => this.#smooth2[level]!.forward(sources(q, 'ps1', level)));
-
-      const size = sizeOf(ps0[3]!);
+      const { maps, sources } = this.#levels(c, share);
       const ps3 = this.#smooth
-        ? this.#smooth.forward(
-            ps2.flatMap((r, level) => sources(r, 'ps2', level).map((source) => resized(source, ...size))),
-          )
-        : concat(ps2.map((r) => resize(r, ...size)));
-      const maps = { c, ps0, ps1, ps2 } as unknown as BranchMaps;
+        ? this.#smooth.forward(sources)
+        : concat(sources.map(({ x, sizes }) => (sizes ? resize(x, sizes[0]!, sizes[1]!) : x)));
       return { maps, ps3 };
     });
   }
 
+  /** As {@link forward}, with what heads make in the place of ps3. */
+  apply(
+    heads: readonly Head[],
+    c: Levels<Tensor>,
+    share?: Share,
+  ): { maps: BranchMaps; outputs: readonly Tensor[] } {
+    return c[0].device.scope(() => {
+      const { maps, sources } = this.#levels(c, share);
+      return { maps, outputs: heads.map((head) => head.forward(sources)) };
+    });
+  }
+
+  /** The maps, and what ps3 is made of. */
+  #levels(c: Levels<Tensor>, share?: Share): { maps: BranchMaps; sources: GridSource[] } {
+    const sources = (x: Tensor, stage: Stage, level: number): GridSource[] =>
+      share && this.#shared.includes(stage) ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
+
+    const ps0: Tensor[] = [];
+    for (const [level, x] of c.entries()) {
+      const from = sources(x, 'c', level);
+      if (level === 0) {
+        ps0.push(this.#laterals[0].forward(from));
+      } else {
+        using addend = resize(ps0[level - 1]!, ...sizeOf(x));
+        ps0.push(this.#laterals[level]!.forward(from, { addend }));
+      }
+    }
+    const ps1 = ps0.map((p, level) => this.#smooth1[level]!.forward(sources(p, 'ps0', level)));
+    const ps2 = ps1.map((q, level) => this.#smooth2[level]!.forward(sources(q, 'ps1', level)));
+
+    const size = sizeOf(ps0[3]!);
+    return {
+      maps: { c, ps0, ps1, ps2 } as unknown as BranchMaps,
+      sources: ps2.flatMap((r, level) => sources(r, 'ps2', level).map((source) => resized(source, ...size))),
+    };
+  }
+
   /** Logits of this branch alone: [N, H/4, W/4, K]. */
   classify(ps3: Tensor): Tensor {
-    return this.#classify.forward([{ x: ps3 }]);
+    return this.#classify!.forward([{ x: ps3 }]);
   }
 }

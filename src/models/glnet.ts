@@ -5,7 +5,15 @@ import type { GridSource } from '../tensor/crop-resize';
 import { mergePatches } from '../tensor/merge-patches';
 import type { Tensor } from '../tensor/tensor';
 import { cropOf, type PatchGrid } from '../tiling';
-import { type BranchMaps, Pyramid, type PyramidOutput, type Share, type Stage, stages } from './fpn';
+import {
+  type BranchMaps,
+  type Head,
+  Pyramid,
+  type PyramidOutput,
+  type Share,
+  type Stage,
+  stages,
+} from './fpn';
 import type { Backbone, Sharing } from './parameters';
 import { type Levels, ResNet } from './resnet';
 
@@ -54,6 +62,11 @@ export class Branch {
   /** @param x [N, H, W, 3] in [0, 1] */
   forward(x: Tensor, share?: Share): PyramidOutput {
     return x.device.scope(() => this.#pyramid.forward(this.#resnet.forward(x), share));
+  }
+
+  /** As {@link forward}, with what heads make in the place of ps3. */
+  apply(heads: readonly Head[], x: Tensor, share?: Share): { maps: BranchMaps; outputs: readonly Tensor[] } {
+    return x.device.scope(() => this.#pyramid.apply(heads, this.#resnet.forward(x), share));
   }
 
   /** Logits of this branch alone, at 1/4 of its input. */

@@ -6,30 +6,42 @@ import type { GridSource } from '../tensor/crop-resize';
 import type { Tensor } from '../tensor/tensor';
 import type { Parameters } from './parameters';
 
-/** A convolution without bias, batch normalisation, and what follows it. */
+/**
+ * A convolution without bias, batch normalisation, and what follows it. A convolution that has a bias all the same has
+ * had its normalisation folded into it.
+ */
 export class ConvBatchNorm {
   readonly #weight: Tensor;
-  readonly #statistics: BatchNormStatistics;
+  readonly #bias: Tensor | undefined;
+  readonly #statistics: BatchNormStatistics | undefined;
   readonly #stride: number;
   readonly #name: string;
 
   /** Padding is "same" for stride 1: half the kernel, rounded down. */
   constructor(parameters: Parameters, conv: string, norm: string, stride = 1) {
     this.#weight = parameters.get(`${conv}.weight`);
-    const at = parameters.at(norm);
-    this.#statistics = {
-      weight: at.get('weight'),
-      bias: at.get('bias'),
-      mean: at.get('running_mean'),
-      variance: at.get('running_var'),
-    };
+    if (parameters.has(`${conv}.bias`)) {
+      this.#bias = parameters.get(`${conv}.bias`);
+    } else {
+      const at = parameters.at(norm);
+      this.#statistics = {
+        weight: at.get('weight'),
+        bias: at.get('bias'),
+        mean: at.get('running_mean'),
+        variance: at.get('running_var'),
+      };
+    }
     this.#stride = stride;
     this.#name = parameters.at(conv).name;
   }
 
   /** `relu(norm(conv(x)) + residual)`. */
   forward(x: Tensor, options: { residual?: Tensor; relu?: boolean } = {}): Tensor {
-    using y = conv2d(x, this.#weight, { stride: this.#stride, padding: this.#weight.dim(2) >> 1 });
+    const geometry = { stride: this.#stride, padding: this.#weight.dim(2) >> 1 };
+    if (!this.#statistics) {
+      return probed(this.#name, conv2d(x, this.#weight, { bias: this.#bias!, ...geometry, ...options }));
+    }
+    using y = conv2d(x, this.#weight, geometry);
     return probed(this.#name, batchNorm(y, this.#statistics, options));
   }
 }
@@ -57,6 +69,25 @@ export class AggregateConv {
   partial(sources: readonly GridSource[], first: number, addend?: Tensor): Tensor {
     const rest = addend ? { addend } : { bias: this.#bias };
     return probed(this.#name, aggregateConv(sources, this.#weight, { first, ...rest }));
+  }
+}
+
+/** Two convolutions in a row that were composed, see inference/fold.ts. */
+export class ComposedConv {
+  readonly #taps: AggregateConv;
+  readonly #weight: Tensor;
+  readonly #bias: Tensor;
+
+  /** @param parameters `taps.weight`, `taps.bias`, `sum.weight`, `sum.bias` */
+  constructor(parameters: Parameters) {
+    this.#taps = new AggregateConv(parameters.at('taps'));
+    this.#weight = parameters.get('sum.weight');
+    this.#bias = parameters.get('sum.bias');
+  }
+
+  forward(sources: readonly GridSource[]): Tensor {
+    using maps = this.#taps.forward(sources);
+    return conv2d(maps, this.#weight, { bias: this.#bias, padding: this.#weight.dim(2) >> 1 });
   }
 }
 
