@@ -53,7 +53,8 @@ async function plan(weights: string, mode: Mode, precision: Precision, batch: nu
   const device = new Device({ kind: 'emulator' });
   const store = new NetworkStore(file, device, precision);
   try {
-    const networks = await store.get(mode);
+    const outputs = [outputsOf(mode)[0]!];
+    const networks = await store.get(mode, outputs);
     device.trim();
     device.resetPeak();
     const before = device.memory();
@@ -63,7 +64,7 @@ async function plan(weights: string, mode: Mode, precision: Precision, batch: nu
       await openRaster({ data, width: size, height: size, channels: 3 }),
       {
         mode,
-        outputs: [outputsOf(mode)[0]!],
+        outputs,
         patch: file.config.patch,
         globalSize: file.config.global,
         batch,

@@ -1,11 +1,12 @@
 /**
- * Times whole segmentations, each in a process of its own: seconds by stage, patches per second, peak memory.
+ * Times whole segmentations, each in a process of its own: seconds by stage, patches per second, peak memory; beside
+ * PyTorch where python3 has it: the network of bench/peers, written out plainly, from the pixels to the logits.
  *
  *   npm run bench -- bench/model.ts [--size 2448] [--modes global-to-local,bidirectional] [--backbone resnet50]
- *                    [--classes 7] [--batch 2] [--threads 0] [--runs 3] [--out bench/results/model.json]
+ *                    [--classes 7] [--batch 2] [--threads 2] [--runs 3] [--no-peer] [--out bench/results/model.json]
  *
  * Weights are random, and so is the image: neither changes what is computed. The weights lie in a file, as a user's
- * do, so that loading counts.
+ * do, so that loading counts, and so does the stitching of the labels.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,26 +19,20 @@ import { type ModelConfig, writeModel } from '../src/checkpoint/model-file';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
 import { randomWeights } from '../src/cli/self-test';
 import { glnetConfig } from './support/config';
-
-/**
- * One 2448x2448 image by the reference implementation (PyTorch), 7 classes, on 2 cores of a Xeon with AVX-512 and oneDNN
- * 2.6. Not measured by this program, and not in the same run.
- */
-const reference: Partial<Record<Mode, { seconds: number; bytes: number }>> = {
-  'global-to-local': { seconds: 57, bytes: 3.9e9 },
-  bidirectional: { seconds: 56, bytes: 5.1e9 },
-};
+import { runPyTorch } from './support/pytorch';
 
 const { values: options } = parseArgs({
   allowPositionals: true,
+  allowNegative: true,
   options: {
     size: { type: 'string', default: '2448' },
     modes: { type: 'string', default: 'global-to-local,bidirectional' },
     backbone: { type: 'string', default: 'resnet50' },
     classes: { type: 'string', default: '7' },
     batch: { type: 'string', default: '2' },
-    threads: { type: 'string', default: '0' },
+    threads: { type: 'string', default: String(os.availableParallelism()) },
     runs: { type: 'string', default: '3' },
+    peer: { type: 'boolean', default: true },
     out: { type: 'string' },
     /** Set for the process that is timed. */
     model: { type: 'string' },
@@ -73,7 +68,14 @@ async function main(): Promise<void> {
     const results = modes.map((mode) => {
       const reports = Array.from({ length: Number(options.runs) }, () => runOnce(weights, mode));
       const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
-      return { mode, seconds, reports, median: reports.find((report) => report.totalSeconds === seconds)! };
+      const peer = options.peer ? timePeer(mode) : undefined;
+      return {
+        mode,
+        seconds,
+        reports,
+        median: reports.find((report) => report.totalSeconds === seconds)!,
+        peer,
+      };
     });
     print(results);
     if (options.out) save(options.out, config, results);
@@ -82,11 +84,30 @@ async function main(): Promise<void> {
   }
 }
 
+/** What PyTorch takes; a run of it is long, so there is one. */
+interface Peer {
+  torch: string;
+  seconds: number;
+  peakBytes: number;
+}
+
+function timePeer(mode: Mode): Peer | undefined {
+  const { backbone, classes, threads } = options;
+  return runPyTorch<Peer>('segment.py', [
+    `--mode=${mode}`,
+    `--backbone=${backbone}`,
+    `--classes=${classes}`,
+    `--image=${size}`,
+    `--threads=${threads}`,
+  ]);
+}
+
 interface Result {
   mode: Mode;
   seconds: number;
   reports: SegmentReport[];
   median: SegmentReport;
+  peer: Peer | undefined;
 }
 
 function runOnce(weights: string, mode: Mode): SegmentReport {
@@ -112,20 +133,29 @@ function print(results: Result[]): void {
     mode,
     seconds,
     median: { seconds: stages, ...report },
+    peer,
   } of results) {
-    const known = size === 2448 && options.backbone === 'resnet50' ? reference[mode] : undefined;
-    const beside = (figure: string | undefined) => (figure ? `  (reference: ${figure})` : '');
+    const beside = (figure: string | undefined) => (figure ? `   PyTorch ${figure}` : '');
     console.log(`\n${mode}`);
     console.log(
       formatTable([
-        ['  total', `${formatSeconds(seconds)}${beside(known && formatSeconds(known.seconds))}`],
+        ['  total', `${formatSeconds(seconds)}${beside(peer && formatSeconds(peer.seconds))}`],
         ...Object.entries(stages).map(([stage, value]) => [`    ${stage}`, formatSeconds(value)] as const),
         ['  patches', `${report.patches} at ${report.patchesPerSecond.toFixed(2)}/s`],
         ['  pool peak', formatBytes(report.poolPeakBytes)],
         [
           '  process peak',
-          `${formatBytes(report.processPeakBytes)}${beside(known && formatBytes(known.bytes))}`,
+          `${formatBytes(report.processPeakBytes)}${beside(peer && formatBytes(peer.peakBytes))}`,
         ],
+        ...(peer
+          ? [
+              [
+                '  ratio',
+                `${(peer.seconds / seconds).toFixed(1)} times as fast, ` +
+                  `${((100 * report.processPeakBytes) / peer.peakBytes).toFixed(0)} % of the memory`,
+              ] as const,
+            ]
+          : []),
       ]),
     );
   }
@@ -145,10 +175,7 @@ function save(file: string, config: ModelConfig, results: Result[]): void {
     global,
     batch: Number(options.batch),
   };
-  writeFileSync(
-    file,
-    `${JSON.stringify({ machine, versions, settings, reference, results }, undefined, 1)}\n`,
-  );
+  writeFileSync(file, `${JSON.stringify({ machine, versions, settings, results }, undefined, 1)}\n`);
 }
 
 (options.model ? measure(options.model, options.modes as Mode) : main()).catch((error) => {

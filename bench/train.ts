@@ -32,6 +32,7 @@ import { firstWeights, prerequisites, TrainingNetworks } from '../src/training/n
 import { defaultTerms, PhaseStep, type StepStage, stepStages } from '../src/training/phases';
 import { gradientNorms, trainedOf } from '../src/training/trainer';
 import { glnetConfig } from './support/config';
+import { runPyTorch } from './support/pytorch';
 
 const { values: options } = parseArgs({
   allowPositionals: true,
@@ -255,34 +256,13 @@ async function timeOwn(flags: readonly string[]): Promise<Timing> {
   }
 }
 
-/** A Python that has PyTorch: Debian's package belongs to the system's, which need not be the first in the path. */
-function findPython(): string | undefined {
-  return ['python3', '/usr/bin/python3'].find((python) => {
-    const { status } = spawnSync(python, ['-c', 'import torch'], { stdio: 'ignore' });
-    return status === 0;
-  });
-}
-
 function runPeer(flags: readonly string[]): Timing | undefined {
-  const python = findPython();
-  if (!python) {
-    console.error('bench: no figures of PyTorch, which is not installed (Debian: python3-torch)');
-    return undefined;
-  }
-  const { stdout, status } = run(python, [
-    path.join(__dirname, 'peers/train_step.py'),
-    ...flags,
+  const result = runPyTorch<{ seconds: Timing['seconds'] & { total: number }; peakBytes: number }>(
+    'train_step.py',
     // It counts the first step, and then leaves it out.
-    `--steps=${steps + 1}`,
-    `--side=${patch}`,
-    '--json',
-  ]);
-  if (status !== 0) throw new Error(`PyTorch's process ended with ${status}`);
-  const { seconds, peakBytes } = JSON.parse(stdout) as {
-    seconds: Timing['seconds'] & { total: number };
-    peakBytes: number;
-  };
-  return { seconds, totalSeconds: seconds.total, peakBytes };
+    [...flags, `--steps=${steps + 1}`, `--side=${patch}`],
+  );
+  return result && { ...result, totalSeconds: result.seconds.total };
 }
 
 function save(file: string, timing: Timing, peer: Timing | undefined): void {
