@@ -3,7 +3,8 @@
  * PyTorch where python3 has it: the network of bench/peers, written out plainly, from the pixels to the logits.
  *
  *   npm run bench -- bench/model.ts [--size 2448] [--modes global-to-local,bidirectional] [--backbone resnet50]
- *                    [--classes 7] [--batch 2] [--threads 2] [--runs 3] [--no-peer] [--out bench/results/model.json]
+ *                    [--classes 7] [--batch 2] [--threads 2] [--precision float32,bfloat16] [--runs 3] [--no-peer]
+ *                    [--out bench/results/model.json]
  *
  * Weights are random, and so is the image: neither changes what is computed. The weights lie in a file, as a user's
  * do, so that loading counts, and so does the stitching of the labels.
@@ -18,6 +19,7 @@ import { binding } from '../src/binding';
 import { type ModelConfig, writeModel } from '../src/checkpoint/model-file';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
 import { randomWeights } from '../src/cli/self-test';
+import type { Precision } from '../src/inference/networks';
 import { glnetConfig } from './support/config';
 import { runPyTorch } from './support/pytorch';
 
@@ -31,6 +33,7 @@ const { values: options } = parseArgs({
     classes: { type: 'string', default: '7' },
     batch: { type: 'string', default: '2' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
+    precision: { type: 'string', default: 'float32' },
     runs: { type: 'string', default: '3' },
     peer: { type: 'boolean', default: true },
     out: { type: 'string' },
@@ -41,13 +44,13 @@ const { values: options } = parseArgs({
 const size = Number(options.size);
 
 /** In the process that is timed. */
-async function measure(weights: string, mode: Mode): Promise<void> {
+async function measure(weights: string, mode: Mode, precision: Precision): Promise<void> {
   const data = new Uint8Array(size * size * 3);
   for (let i = 0, state = 1; i < data.length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
     data[i] = state >>> 24;
   }
-  const model = await GLNet.load(weights, { threads: Number(options.threads) });
+  const model = await GLNet.load(weights, { threads: Number(options.threads), precision });
   const image = { data, width: size, height: size, channels: 3 };
   const { report } = await model.segment(image, { mode, batch: Number(options.batch) });
   await model.dispose();
@@ -65,17 +68,15 @@ async function main(): Promise<void> {
     const config = glnetConfig(options.backbone, Number(options.classes));
     const weights = path.join(folder, 'model.safetensors');
     await writeModel(weights, config, randomWeights(config, 1));
-    const results = modes.map((mode) => {
-      const reports = Array.from({ length: Number(options.runs) }, () => runOnce(weights, mode));
-      const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
+    const precisions = options.precision.split(',') as Precision[];
+    const results = modes.flatMap((mode) => {
       const peer = options.peer ? timePeer(mode) : undefined;
-      return {
-        mode,
-        seconds,
-        reports,
-        median: reports.find((report) => report.totalSeconds === seconds)!,
-        peer,
-      };
+      return precisions.map((precision): Result => {
+        const reports = Array.from({ length: Number(options.runs) }, () => runOnce(weights, mode, precision));
+        const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
+        const middle = reports.find((report) => report.totalSeconds === seconds)!;
+        return { mode, precision, seconds, reports, median: middle, peer };
+      });
     });
     print(results);
     if (options.out) save(options.out, config, results);
@@ -104,18 +105,20 @@ function timePeer(mode: Mode): Peer | undefined {
 
 interface Result {
   mode: Mode;
+  precision: Precision;
   seconds: number;
   reports: SegmentReport[];
   median: SegmentReport;
   peer: Peer | undefined;
 }
 
-function runOnce(weights: string, mode: Mode): SegmentReport {
+function runOnce(weights: string, mode: Mode, precision: Precision): SegmentReport {
   const args = [
     path.join(__dirname, '../scripts/run-ts.js'),
     __filename,
     `--model=${weights}`,
     `--modes=${mode}`,
+    `--precision=${precision}`,
     `--size=${size}`,
     `--batch=${options.batch}`,
     `--threads=${options.threads}`,
@@ -131,12 +134,13 @@ function print(results: Result[]): void {
   );
   for (const {
     mode,
+    precision,
     seconds,
     median: { seconds: stages, ...report },
     peer,
   } of results) {
     const beside = (figure: string | undefined) => (figure ? `   PyTorch ${figure}` : '');
-    console.log(`\n${mode}`);
+    console.log(`\n${mode}, ${precision}`);
     console.log(
       formatTable([
         ['  total', `${formatSeconds(seconds)}${beside(peer && formatSeconds(peer.seconds))}`],
@@ -178,7 +182,10 @@ function save(file: string, config: ModelConfig, results: Result[]): void {
   writeFileSync(file, `${JSON.stringify({ machine, versions, settings, results }, undefined, 1)}\n`);
 }
 
-(options.model ? measure(options.model, options.modes as Mode) : main()).catch((error) => {
+(options.model
+  ? measure(options.model, options.modes as Mode, options.precision as Precision)
+  : main()
+).catch((error) => {
   console.error(error);
   process.exitCode = 1;
 });
