@@ -22,7 +22,7 @@ export {
   type SegmentReport,
   type SegmentResult,
 } from './inference/glnet';
-export type { Precision } from './inference/networks';
+export type { Precision, PrecisionChoice } from './inference/networks';
 export type { Band, Output, Progress, SegmentMode, TimedStage } from './inference/predict';
 export { openRaster, type Pixels, type Raster, type RasterOptions, type RasterSource } from './raster/raster';
 export type { DeviceKind, Memory } from './tensor/device';

@@ -7,7 +7,7 @@ import { openDataset } from '../datasets/open';
 import { GlnetError } from '../errors';
 import type { DeviceName } from '../inference/devices';
 import { GLNet } from '../inference/glnet';
-import type { Precision } from '../inference/networks';
+import type { PrecisionChoice } from '../inference/networks';
 import { allOutputs, type Output, outputsOf, type SegmentMode } from '../inference/predict';
 import { replaceFile } from '../raster/png';
 import { writeIndexPng } from '../raster/write';
@@ -41,7 +41,7 @@ export interface EvaluateArguments {
   flipRotate?: boolean;
   exclude?: number[];
   device?: DeviceName;
-  precision?: Precision;
+  precision?: PrecisionChoice;
   batch?: number;
   threads?: number;
   memoryLimit?: number;

@@ -4,7 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { allModes } from '../checkpoint/model-file';
 import { datasetFormats, datasetNames } from '../datasets/classes';
 import { splitNames } from '../datasets/dataset';
-import { allPrecisions } from '../inference/networks';
+import { precisionChoices } from '../inference/networks';
 import { allOutputs, segmentModes } from '../inference/predict';
 import { deviceKinds } from '../tensor/device';
 import { dataCommand } from './data';
@@ -65,8 +65,8 @@ function deviceOptions(command: Command): void {
     .addOption(
       new Option(
         '--precision <precision>',
-        'what maps and weights are stored in; bfloat16 takes half the memory (default: float32)',
-      ).choices(allPrecisions),
+        'what maps and weights are stored in; bfloat16 takes half the memory, and half the time where the device has units for it: auto (default: float32)',
+      ).choices(precisionChoices),
     )
     .option('--batch <n>', 'the most patches at a time; fewer if memory is short (default: 2)', parseCount)
     .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)

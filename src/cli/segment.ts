@@ -6,7 +6,7 @@ import type { GlnetError, GlnetErrorCode } from '../errors';
 import type { Refinement } from '../inference/coarse-to-fine';
 import type { DeviceName } from '../inference/devices';
 import { GLNet, type SegmentOptions, type SegmentReport } from '../inference/glnet';
-import type { Precision } from '../inference/networks';
+import type { PrecisionChoice } from '../inference/networks';
 import { outputsOf, type TimedStage, timedStages } from '../inference/predict';
 import type { Colour } from '../raster/png';
 import { openRaster, type Raster } from '../raster/raster';
@@ -38,7 +38,7 @@ export interface SegmentArguments
   overlay?: boolean;
   confidence?: boolean;
   device?: DeviceName;
-  precision?: Precision;
+  precision?: PrecisionChoice;
   threads?: number;
   memoryLimit?: number;
   bands?: [number, number, number];

@@ -11,7 +11,13 @@ import { openRaster, type Raster, type RasterOptions, type RasterSource } from '
 import { Device, type Memory } from '../tensor/device';
 import { defaultCoarseToFine, type Refinement } from './coarse-to-fine';
 import { chooseDevices, type DeviceName } from './devices';
-import { allPrecisions, NetworkStore, type Precision } from './networks';
+import {
+  choosePrecision,
+  NetworkStore,
+  type Precision,
+  type PrecisionChoice,
+  precisionChoices,
+} from './networks';
 import {
   type Band,
   type Output,
@@ -30,8 +36,11 @@ export interface LoadOptions {
   device?: DeviceName;
   /** The most bytes that tensors may take on each device, weights included; default no limit. */
   memoryLimit?: number;
-  /** What convolutions store their weights and maps in; default `float32`. `bfloat16` takes half the memory. */
-  precision?: Precision;
+  /**
+   * What convolutions store their weights and maps in; default `float32`. `bfloat16` takes half the memory, and half the
+   * time where the device has units for it; `auto` takes it there. It changes some labels at the borders of classes.
+   */
+  precision?: PrecisionChoice;
   /** Threads that compute; default one for each core. */
   threads?: number;
 }
@@ -154,10 +163,10 @@ export class GLNet {
     const devices: Device[] = [];
     try {
       const { device = 'cpu', threads, memoryLimit, precision = 'float32' } = options;
-      if (!allPrecisions.includes(precision)) {
+      if (!precisionChoices.includes(precision)) {
         throw new GlnetError(
           'ERR_INVALID_ARGUMENT',
-          `precision is ${precision}; expected one of ${allPrecisions.join(', ')}`,
+          `precision is ${precision}; expected one of ${precisionChoices.join(', ')}`,
         );
       }
       const { kind, indices, fallback } = chooseDevices(device);
@@ -173,7 +182,7 @@ export class GLNet {
       }
       return new GLNet(
         file,
-        devices.map((each) => new NetworkStore(file, each, precision)),
+        devices.map((each) => new NetworkStore(file, each, choosePrecision(precision, kind))),
         fallback,
       );
     } catch (error) {
@@ -185,6 +194,11 @@ export class GLNet {
 
   get config(): ModelConfig {
     return this.#file.config;
+  }
+
+  /** What it computes in. */
+  get precision(): Precision {
+    return this.#workers[0]!.store.precision;
   }
 
   /** The devices, with the bytes of their pools. */

@@ -1,4 +1,5 @@
 /** The networks of a model file, loaded as modes ask for them and composed for inference. */
+import { binding } from '../binding';
 import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
 import { type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import type { BranchMaps, Head, Share } from '../models/fpn';
@@ -6,7 +7,7 @@ import { Branch, Ensemble } from '../models/glnet';
 import { ComposedConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
 import { cast } from '../tensor/cast';
-import type { Device } from '../tensor/device';
+import type { Device, DeviceKind } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
 import { compose, type FoldedConv, foldBatchNorm, type Norm, normAfter, normFields } from './fold';
 
@@ -17,6 +18,16 @@ const headLayers = [`${smoothLayer}.`, 'fpn_local.classify.'];
 /** What convolutions store their weights and maps in; they sum in float32 either way. */
 export type Precision = 'float32' | 'bfloat16';
 export const allPrecisions: readonly Precision[] = ['float32', 'bfloat16'];
+/** `auto`: bfloat16 where the device has units for it, else float32. */
+export type PrecisionChoice = Precision | 'auto';
+export const precisionChoices: readonly PrecisionChoice[] = [...allPrecisions, 'auto'];
+
+/** What a choice means on a device. GPUs since the Ampere generation have the units; older ones save memory all the same. */
+export function choosePrecision(choice: PrecisionChoice, kind: DeviceKind): Precision {
+  if (choice !== 'auto') return choice;
+  const hasUnits = kind === 'cuda' || (kind === 'cpu' && binding().machine().bfloat16);
+  return hasUnits ? 'bfloat16' : 'float32';
+}
 
 /** What a mode computes with, on one device. */
 export interface Networks {
@@ -74,7 +85,7 @@ function lazily<T>(make: () => Promise<T>): () => Promise<T> {
 export class NetworkStore {
   readonly #file: ModelFile;
   readonly device: Device;
-  readonly #precision: Precision;
+  readonly precision: Precision;
   /** By what they hold, so that what modes share is on the device once. */
   readonly #tensors = new Map<string, Promise<Tensor>>();
   readonly #networks = new Map<string, Promise<Networks>>();
@@ -83,7 +94,7 @@ export class NetworkStore {
   constructor(file: ModelFile, device: Device, precision: Precision = 'float32') {
     this.#file = file;
     this.device = device;
-    this.#precision = precision;
+    this.precision = precision;
   }
 
   get config(): ModelConfig {
@@ -121,7 +132,7 @@ export class NetworkStore {
     const heads: Partial<Record<LocalOutput, Head>> = {};
     for (const output of wanted) heads[output] = await this.#head(mode, output);
     await this.device.synchronize();
-    const common = { device: this.device, precision: this.#precision };
+    const common = { device: this.device, precision: this.precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
       ...common,
@@ -201,7 +212,7 @@ export class NetworkStore {
   #upload(host: HostTensor): Tensor {
     const { shape } = host;
     // Biases and statistics are added in float32 in any case.
-    const dtype = shape.length === 4 ? this.#precision : 'float32';
+    const dtype = shape.length === 4 ? this.precision : 'float32';
     const known = host.dtype === 'float16' || host.dtype === 'bfloat16' || host.dtype === 'float32';
     const stored = known ? host.dtype : 'float32';
     const tensor = this.device.upload(known ? host.data : toFloat32(host), shape, stored);

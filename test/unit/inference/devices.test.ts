@@ -1,9 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { binding } from '../../../src/binding';
 import { type ModelFile, openModel } from '../../../src/checkpoint/model-file';
 import { chooseDevices } from '../../../src/inference/devices';
-import { NetworkStore, type Precision } from '../../../src/inference/networks';
+import { GLNet } from '../../../src/inference/glnet';
+import { choosePrecision, NetworkStore, type Precision } from '../../../src/inference/networks';
 import { type Output, outputsOf, predict } from '../../../src/inference/predict';
 import { openRaster } from '../../../src/raster/raster';
 import { Device } from '../../../src/tensor/device';
@@ -149,5 +151,24 @@ describe('names of devices', () => {
         message: expect.stringContaining(`device is ${name}; expected`),
       }),
     );
+  });
+});
+
+describe('precision', () => {
+  test('auto is bfloat16 where the processor has units for it, and float32 on devices for tests', async () => {
+    const { bfloat16 } = binding().machine();
+    expect(choosePrecision('auto', 'cpu')).toBe(bfloat16 ? 'bfloat16' : 'float32');
+    expect(choosePrecision('auto', 'cuda')).toBe('bfloat16');
+    expect(choosePrecision('auto', 'reference')).toBe('float32');
+    expect(choosePrecision('float32', 'cuda')).toBe('float32');
+    await using model = await GLNet.load(file.path, { precision: 'auto' });
+    expect(model.precision).toBe(choosePrecision('auto', 'cpu'));
+  });
+
+  test('an unknown one is refused by name', async () => {
+    await expect(GLNet.load(file.path, { precision: 'float16' as 'auto' })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: 'precision is float16; expected one of float32, bfloat16, auto',
+    });
   });
 });
