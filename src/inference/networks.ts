@@ -47,13 +47,17 @@ export interface Networks {
 export const localOutputs = ['local', 'ensemble'] as const;
 export type LocalOutput = (typeof localOutputs)[number];
 
-/** Runs the local branch over patches; only what is wanted is computed. */
+/**
+ * Runs the local branch over patches; only what is wanted is computed.
+ * @param keep whether the maps are wanted, too
+ */
 export function runLocal(
   { local, ensemble, heads }: Networks,
   x: Tensor,
   share: Share,
   wanted: readonly LocalOutput[],
-): { maps: BranchMaps; outputs: Partial<Record<LocalOutput, Tensor>> } {
+  keep: boolean,
+): { maps: BranchMaps | undefined; outputs: Partial<Record<LocalOutput, Tensor>> } {
   const named = (tensors: readonly Tensor[]): Partial<Record<LocalOutput, Tensor>> =>
     Object.fromEntries(wanted.map((output, i) => [output, tensors[i]!]));
   if (heads) {
@@ -61,6 +65,7 @@ export function runLocal(
       wanted.map((output) => heads[output]!),
       x,
       share,
+      keep,
     );
     return { maps, outputs: named(outputs) };
   }
@@ -69,7 +74,7 @@ export function runLocal(
     const outputs = wanted.map((output) =>
       output === 'local' ? local!.classify(ps3) : ensemble!.local(ps3),
     );
-    return { maps, outputs: named(outputs) };
+    return { maps: keep ? maps : undefined, outputs: named(outputs) };
   });
 }
 

@@ -134,7 +134,8 @@ interface Site {
 /** Gives the ensemble's logits of a batch of patches, or what is known of them. */
 type EnsembleOf = (
   site: Site,
-  maps: BranchMaps,
+  /** If there is something to merge them to. */
+  maps: BranchMaps | undefined,
   /** The local branch's part of the aggregation. */
   half: Tensor | undefined,
   patches: readonly number[],
@@ -327,7 +328,7 @@ class Prediction {
       const wantsMerged = wantsEnsemble || this.#sources.has('global');
       const sites = await this.#openSites(first, grid, wantsMerged);
       const halves = await this.#forEachRow(turn, grid, sites, ({ merger }, maps, half, patches) => {
-        if (merger) this.#merge(merger, maps, patches);
+        if (merger) this.#merge(merger, maps!, patches);
         return half;
       });
       const merged = wantsMerged ? await this.#joinMerged(sites) : undefined;
@@ -504,7 +505,7 @@ class Prediction {
             dtype: precision,
           });
           const share = shareWithPatches(site.first.maps, grid, patches);
-          const { maps, outputs } = runLocal(site.networks, x, share, wanted);
+          const { maps, outputs } = runLocal(site.networks, x, share, wanted, site.merger !== undefined);
           return { local: outputs.local, ensemble: ensembleOf(site, maps, outputs.ensemble, patches) };
         });
       } catch (error) {

@@ -83,20 +83,27 @@ export class Pyramid {
     });
   }
 
-  /** As {@link forward}, with what heads make in the place of ps3. */
+  /**
+   * As {@link forward}, with what heads make in the place of ps3.
+   * @param keep whether the maps are wanted; else each goes, `c` too, when its last reader has been called
+   */
   apply(
     heads: readonly Head[],
     c: Levels<Tensor>,
-    share?: Share,
-  ): { maps: BranchMaps; outputs: readonly Tensor[] } {
+    share: Share,
+    keep: boolean,
+  ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
     return c[0].device.scope(() => {
-      const { maps, sources } = this.#levels(c, share);
-      return { maps, outputs: heads.map((head) => head.forward(sources)) };
+      const { maps, sources } = this.#levels(c, share, keep);
+      return { maps: keep ? maps : undefined, outputs: heads.map((head) => head.forward(sources)) };
     });
   }
 
-  /** The maps, and what ps3 is made of. */
-  #levels(c: Levels<Tensor>, share?: Share): { maps: BranchMaps; sources: GridSource[] } {
+  /** The maps, and what ps3 is made of; unless they are kept, all maps but those of `ps2` are gone. */
+  #levels(c: Levels<Tensor>, share?: Share, keep = true): { maps: BranchMaps; sources: GridSource[] } {
+    const read = (map: Tensor): void => {
+      if (!keep) map.dispose();
+    };
     const sources = (x: Tensor, stage: Stage, level: number): GridSource[] =>
       share && this.#shared.includes(stage) ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
 
@@ -109,11 +116,20 @@ export class Pyramid {
         using addend = resize(ps0[level - 1]!, ...sizeOf(x));
         ps0.push(this.#laterals[level]!.forward(from, { addend }));
       }
+      read(x);
     }
-    const ps1 = ps0.map((p, level) => this.#smooth1[level]!.forward(sources(p, 'ps0', level)));
-    const ps2 = ps1.map((q, level) => this.#smooth2[level]!.forward(sources(q, 'ps1', level)));
-
     const size = sizeOf(ps0[3]!);
+    const ps1 = ps0.map((p, level) => {
+      const q = this.#smooth1[level]!.forward(sources(p, 'ps0', level));
+      read(p);
+      return q;
+    });
+    const ps2 = ps1.map((q, level) => {
+      const r = this.#smooth2[level]!.forward(sources(q, 'ps1', level));
+      read(q);
+      return r;
+    });
+
     return {
       maps: { c, ps0, ps1, ps2 } as unknown as BranchMaps,
       sources: ps2.flatMap((r, level) => sources(r, 'ps2', level).map((source) => resized(source, ...size))),

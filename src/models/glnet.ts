@@ -64,9 +64,17 @@ export class Branch {
     return x.device.scope(() => this.#pyramid.forward(this.#resnet.forward(x), share));
   }
 
-  /** As {@link forward}, with what heads make in the place of ps3. */
-  apply(heads: readonly Head[], x: Tensor, share?: Share): { maps: BranchMaps; outputs: readonly Tensor[] } {
-    return x.device.scope(() => this.#pyramid.apply(heads, this.#resnet.forward(x), share));
+  /**
+   * As {@link forward}, with what heads make in the place of ps3.
+   * @param keep whether the maps are wanted: without them it takes less memory
+   */
+  apply(
+    heads: readonly Head[],
+    x: Tensor,
+    share: Share,
+    keep: boolean,
+  ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
+    return x.device.scope(() => this.#pyramid.apply(heads, this.#resnet.forward(x), share, keep));
   }
 
   /** Logits of this branch alone, at 1/4 of its input. */
