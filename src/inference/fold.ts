@@ -58,7 +58,7 @@ export function foldBatchNorm(weight: HostTensor, norm: Norm): FoldedConv {
  * hundreds. What is left of E is to add them up, shifted; a tap that steps outside finds no map there, as before, so
  * borders are exact.
  */
-export interface ComposedConv {
+export interface ComposedWeights {
   /** Makes u: [k·k·K, C, kernel of S], channel δ·K + i. */
   readonly taps: FoldedConv;
   /** Adds up: [K, k·k·K, k, k], a one for each tap. */
@@ -70,7 +70,7 @@ export interface ComposedConv {
  * @param first S: weight [M, C, l, l], bias [M]
  * @param second E: weight [K, at least M, k, k], bias [K]; its first M input channels count
  */
-export async function compose(first: FoldedConv, second: FoldedConv): Promise<ComposedConv> {
+export async function compose(first: FoldedConv, second: FoldedConv): Promise<ComposedWeights> {
   const [middle, channels, side] = first.weight.shape as [number, number, number, number];
   const [outputs, inputs, kernel] = second.weight.shape as [number, number, number, number];
   const inner = toFloat32(first.weight);
