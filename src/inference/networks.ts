@@ -131,11 +131,17 @@ export class NetworkStore {
     this.#networks.clear();
   }
 
+  /** Whether the products of all classes and taps are fewer than the channels that they replace. */
+  get #composes(): boolean {
+    const { classes, fpn } = this.config;
+    return 9 * classes.length < 4 * fpn.smooth;
+  }
+
   async #build(mode: Mode, wanted: readonly LocalOutput[]): Promise<Networks> {
     const { backbone, sharing } = this.config;
     const own = await this.#load(mode);
     const heads: Partial<Record<LocalOutput, Head>> = {};
-    for (const output of wanted) heads[output] = await this.#head(mode, output);
+    if (this.#composes) for (const output of wanted) heads[output] = await this.#head(mode, output);
     await this.device.synchronize();
     const common = { device: this.device, precision: this.precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
@@ -143,7 +149,7 @@ export class NetworkStore {
       ...common,
       local: new Branch(own, backbone, 'local', sharing),
       ensemble: new Ensemble(own),
-      heads,
+      ...(this.#composes && { heads }),
     };
     if (mode === 'global-to-local') return { ...networks, global: new Branch(own, backbone, 'global') };
     return {
@@ -159,9 +165,8 @@ export class NetworkStore {
     const tensors = new Map<string, Tensor>();
     const read = (name: string) => this.#file.read(located.get(name)!);
     for (const [name, stored] of located) {
-      if (/\.(bn\d|downsample\.1)\.\w+$/.test(name) || headLayers.some((layer) => name.startsWith(layer))) {
-        continue;
-      }
+      if (/\.(bn\d|downsample\.1)\.\w+$/.test(name)) continue;
+      if (this.#composes && headLayers.some((layer) => name.startsWith(layer))) continue;
       const norm = normAfter(name);
       if (!norm) {
         tensors.set(name, await this.#tensor(stored, () => this.#file.read(stored)));

@@ -118,6 +118,8 @@ describe.each([
   [124, 7, [260, 300]],
   [252, 21, [410, 260]],
   [508, 7, [620, 530]],
+  // More than pay: the layers stay as they are.
+  [64, 30, [170, 90]],
 ] as const)('patches of %s px, %s classes', (patch, count, size) => {
   test.each(['global-to-local', 'bidirectional'] as const)('%s: folded is plain', async (mode) => {
     const weights = path.join(folder, `${patch}-${count}.safetensors`);
@@ -125,14 +127,17 @@ describe.each([
       name: `${i}`,
       color: [i, i, i] as const,
     }));
-    const config = await writeTinyModel(weights, { classes, patch, global: patch });
+    const fpn = { channels: 8, smooth: 60 };
+    const config = await writeTinyModel(weights, { classes, patch, global: patch, fpn });
     using device = new Device();
     const file = await openModel(weights);
     const store = new NetworkStore(file, device);
     const { networks, tensors } = await plainNetworks(device, file, mode);
     const expected = await logitsOf(networks, config, mode, size);
     for (const tensor of tensors) tensor.dispose();
-    const got = await logitsOf(await store.get(mode), config, mode, size);
+    const folded = await store.get(mode);
+    expect(folded.heads !== undefined).toBe(count < 27);
+    const got = await logitsOf(folded, config, mode, size);
     for (const output of outputsOf(mode)) {
       const { border, inside } = differences(got, expected, output);
       expect(border).toBeLessThan(1e-4);
