@@ -21,6 +21,7 @@ import {
   summarize,
 } from '../training/evaluate';
 import { renderCharts } from './chart';
+import { PrecisionComparison, type PrecisionDifference } from './compare-precision';
 import { matrixChart, tableChart } from './evaluation-picture';
 import { errorInfo, formatBytes, formatColumns, formatError, formatSeconds, plural } from './format';
 import { makeFolder } from './inputs';
@@ -42,6 +43,7 @@ export interface EvaluateArguments {
   exclude?: number[];
   device?: DeviceName;
   precision?: PrecisionChoice;
+  comparePrecision?: boolean;
   batch?: number;
   threads?: number;
   memoryLimit?: number;
@@ -70,13 +72,21 @@ export async function evaluate(options: EvaluateArguments): Promise<number> {
   for (const file of [options.json, options.picture]) {
     if (file !== undefined) await makeFolder(path.dirname(file));
   }
-  const { weights, device, precision, threads, memoryLimit } = options;
-  await using model = await GLNet.load(weights, {
+  const { weights, device, threads, memoryLimit, comparePrecision } = options;
+  const precision = options.precision ?? (comparePrecision ? 'bfloat16' : undefined);
+  const load = {
     ...(device !== undefined && { device }),
-    ...(precision !== undefined && { precision }),
     ...(threads !== undefined && { threads }),
     ...(memoryLimit !== undefined && { memoryLimit }),
-  });
+  };
+  await using model = await GLNet.load(weights, { ...load, ...(precision !== undefined && { precision }) });
+  if (comparePrecision && model.precision === 'float32') {
+    throw new GlnetError(
+      'ERR_INVALID_ARGUMENT',
+      `--compare-precision compares with float32, which precision ${precision} is here; give --precision bfloat16`,
+    );
+  }
+  await using exact = comparePrecision ? await GLNet.load(weights, load) : undefined;
   if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
   checkClasses(weights, model.config, dataset);
   const runs = planRuns(model.config, options);
@@ -90,17 +100,21 @@ export async function evaluate(options: EvaluateArguments): Promise<number> {
   let view: ImageProgress | undefined;
   let begun = 0;
   let evaluation: Evaluation;
+  const segment = {
+    ...(options.patch !== undefined && { patch: options.patch }),
+    ...(options.globalSize !== undefined && { globalSize: options.globalSize }),
+    ...(options.batch !== undefined && { batch: options.batch }),
+    ...(options.flipRotate !== undefined && { flipRotate: options.flipRotate }),
+  };
+  const { signal } = interrupt;
+  const comparison = exact && new PrecisionComparison(exact, dataset.classes.length, { segment, signal });
+  const writeMask = options.out === undefined ? undefined : maskWriter(options.out, dataset.classes);
   try {
     evaluation = await evaluateModel(model, images, {
       classes: dataset.classes.length,
       runs,
-      segment: {
-        ...(options.patch !== undefined && { patch: options.patch }),
-        ...(options.globalSize !== undefined && { globalSize: options.globalSize }),
-        ...(options.batch !== undefined && { batch: options.batch }),
-        ...(options.flipRotate !== undefined && { flipRotate: options.flipRotate }),
-      },
-      signal: interrupt.signal,
+      segment,
+      signal,
       onImage: ({ id }, mode) => {
         view?.end();
         begun += 1;
@@ -111,7 +125,10 @@ export async function evaluate(options: EvaluateArguments): Promise<number> {
         progress.clear();
         console.error(formatError(error));
       },
-      ...(options.out !== undefined && { onMask: maskWriter(options.out, dataset.classes) }),
+      onMask: async (image, mode, output, mask) => {
+        await writeMask?.(image, mode, output, mask);
+        await comparison?.add(image, mode, output, mask.labels);
+      },
     });
   } catch (error) {
     progress.clear();
@@ -123,12 +140,20 @@ export async function evaluate(options: EvaluateArguments): Promise<number> {
     interrupt.release();
   }
 
-  const report = reportOf(evaluation, dataset, { weights, split: options.split, exclude });
+  const differences = comparison?.differences(evaluation.modes, exclude);
+  const report = {
+    ...reportOf(evaluation, dataset, { weights, split: options.split, exclude }),
+    precision: model.precision,
+    ...(differences && { differences }),
+  };
   const title = `${path.basename(weights)} on ${dataset.name}, split ${options.split}: ${plural(evaluation.images.length, 'image')}`;
   const { rows, note } = tableOf(evaluation.modes, dataset.classes, exclude);
   if (evaluation.images.length > 0) {
     console.log(`${title}\nSplits: ${dataset.splitSource}\n\n${formatColumns(rows, 2)}`);
     if (note !== undefined) console.log(`  ${note}`);
+    if (differences) {
+      console.log(`\n${model.precision} against float32\n\n${formatColumns(differenceRows(differences), 2)}`);
+    }
   }
   if (options.json !== undefined) await writeText(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
   if (options.picture !== undefined && evaluation.images.length > 0) {
@@ -221,6 +246,23 @@ function tableOf(
     ),
   ];
   return { rows, note: exclude.length > 0 ? '* not in the means' : undefined };
+}
+
+function differenceRows(differences: readonly PrecisionDifference[]): string[][] {
+  return [
+    ['mode', 'output', 'labels equal', 'mIoU', 'in float32', 'difference'],
+    ...differences.map(({ mode, output, equal, mIoU, float32 }) => {
+      const difference = mIoU - float32.mIoU;
+      return [
+        mode,
+        output,
+        `${(100 * equal).toFixed(3)} %`,
+        mIoU.toFixed(4),
+        float32.mIoU.toFixed(4),
+        `${difference < 0 ? '' : '+'}${difference.toFixed(4)}`,
+      ];
+    }),
+  ];
 }
 
 /** What `--json` writes. */

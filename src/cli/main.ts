@@ -249,6 +249,10 @@ deviceOptions(evaluate);
 evaluate
   .optionsGroup('Results:')
   .option(
+    '--compare-precision',
+    'compute all of it in float32 as well, and tell how many labels differ (default precision then: bfloat16)',
+  )
+  .option(
     '--exclude <0,1,…>',
     'classes, by index, that do not count in the means (default: those of the data set)',
     parseClasses,

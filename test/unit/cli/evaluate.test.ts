@@ -137,6 +137,52 @@ test('table, JSON, picture and masks of every mode and output, as the library ha
   expect(await sharp(at('out/report.png')).metadata()).toMatchObject({ format: 'png' });
 });
 
+test('--compare-precision tells how many labels float32 would have had otherwise', async () => {
+  const args = [
+    '--mode',
+    'global-to-local',
+    '--outputs',
+    'ensemble',
+    '--compare-precision',
+    '--json',
+    'narrow.json',
+  ];
+  const { code, stdout } = await evaluate('data', args);
+  expect(code).toBe(0);
+  const { precision, differences } = JSON.parse(readFileSync(at('narrow.json'), 'utf8'));
+  expect(precision).toBe('bfloat16');
+
+  const [equal, narrow, exact] = [{ same: 0, pixels: 0 }, new ConfusionMatrix(7), new ConfusionMatrix(7)];
+  for (const { id, width, height } of scenes) {
+    const masks: Uint8Array[] = [];
+    for (const chosen of ['bfloat16', 'float32'] as const) {
+      await using model = await GLNet.load(at('model.safetensors'), { precision: chosen });
+      const { labels } = await model.segment(at('data', `${id}_sat.jpg`), { mode: 'global-to-local' });
+      masks.push(labels);
+      (chosen === 'float32' ? exact : narrow).add(labels, truthOf(width, height));
+    }
+    equal.same += masks[0]!.filter((label, i) => label === masks[1]![i]).length;
+    equal.pixels += width * height;
+  }
+  expect(differences).toEqual([
+    {
+      mode: 'global-to-local',
+      output: 'ensemble',
+      equal: equal.same / equal.pixels,
+      mIoU: narrow.meanIou([0]),
+      float32: { mIoU: exact.meanIou([0]) },
+    },
+  ]);
+  expect(differences[0].equal).toBeGreaterThan(0.9);
+  expect(stdout).toMatch(
+    /\nbfloat16 against float32\n\n +mode +output +labels equal +mIoU +in float32 +difference\n/,
+  );
+
+  const refused = await evaluate('data', ['--compare-precision', '--precision', 'float32']);
+  expect(refused.code).toBe(2);
+  expect(refused.stderr).toContain('--compare-precision compares with float32');
+});
+
 test('options choose the split, the mode, the outputs and what is excluded', async () => {
   const { code, stdout } = await evaluate('data', [
     ...['--split', 'train', '--mode', 'global-to-local', '--outputs', 'local', '--exclude', '1,3'],
