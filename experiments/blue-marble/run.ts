@@ -56,7 +56,7 @@ function prepareData(folder: string): void {
   copyFileSync(path.join(__dirname, 'dataset.json'), path.join(folder, 'dataset.json'));
 }
 
-const everyMode = () => allModes.map((mode) => ({ mode, outputs: outputsOf(mode) }));
+const everyMode = allModes.map((mode) => ({ mode, outputs: outputsOf(mode) }));
 
 /** Writes the demo's model and what it reaches. */
 async function writeDemo(
@@ -76,7 +76,7 @@ async function writeDemo(
   } finally {
     await file.close();
   }
-  const modes = await scoreModel(experiment, dataset, small, everyMode());
+  const modes = await scoreModel(experiment, dataset, small, everyMode);
   const round = (value: number) => Number(value.toFixed(4));
   const figures = modes.map(({ mode, outputs }) => [
     mode,
@@ -111,7 +111,7 @@ runExperiment({ name: 'blue-marble', seeds: [0] }, async (experiment) => {
         costs.push(trained.cost);
         model = trained.model;
       }
-      const modes = await scoreModel(experiment, dataset, model, everyMode(), {
+      const modes = await scoreModel(experiment, dataset, model, everyMode, {
         folder: pictures,
         images: 1,
         name: (image, mode, output) =>

@@ -139,10 +139,9 @@ export class NetworkStore {
 
   async #build(mode: Mode, wanted: readonly LocalOutput[]): Promise<Networks> {
     const { backbone, sharing } = this.config;
-    const own = await this.#load(mode);
     const heads: Partial<Record<LocalOutput, Head>> = {};
     if (this.#composes) for (const output of wanted) heads[output] = await this.#head(mode, output);
-    await this.device.synchronize();
+    const own = await this.#load(mode);
     const common = { device: this.device, precision: this.precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
@@ -185,6 +184,7 @@ export class NetworkStore {
         tensors.set(name.replace(/weight$/, part), await tensor);
       }
     }
+    await this.device.synchronize();
     return tensors;
   }
 
@@ -196,7 +196,9 @@ export class NetworkStore {
       bias: await this.#file.read(located.get(`${name}.bias`)!),
     });
     const name = output === 'local' ? 'fpn_local.classify' : 'ensemble_conv';
-    const key = [smoothLayer, name].map((each) => located.get(`${each}.weight`)).join(' ');
+    // A phase may share the weights of another and not its biases.
+    const parts = [smoothLayer, name].flatMap((each) => [`${each}.weight`, `${each}.bias`]);
+    const key = parts.map((part) => located.get(part)).join(' ');
     const composed = lazily(async () => compose(await layer(smoothLayer), await layer(name)));
     const parameters = new Map<string, Tensor>();
     for (const step of ['taps', 'sum'] as const) {
