@@ -31,6 +31,17 @@ export interface Memory {
   tensors: number;
 }
 
+/** An op that ran. */
+export interface TraceEvent {
+  op: string;
+  /** Of what it read and wrote. */
+  shapes: string;
+  /** In seconds, on the clock of process.hrtime. */
+  begin: number;
+  end: number;
+  multiplyAdds: number;
+}
+
 export interface DeviceOptions {
   kind: string;
   /** Which of the kind's devices, counted from 0. */
@@ -46,9 +57,9 @@ export interface Ops {
   accumulate: { sum: Handle; x: Handle };
   adam: { parameters: readonly Handle[]; firstMoments: readonly Handle[]; secondMoments: readonly Handle[]; gradients: readonly Handle[]; learningRates?: readonly number[]; weightDecays?: readonly number[]; beta1?: number; beta2?: number; epsilon?: number; gradientScale?: number; step?: number };
   add: { a: Handle; b: Handle };
-  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean };
+  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean };
   aggregate_conv_backward_data: { dy: Handle; weight: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; first?: number; addend?: Handle };
-  aggregate_conv_backward_weights: { dy: Handle; source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; first?: number; dweight: Handle };
+  aggregate_conv_backward_weights: { dy: Handle; source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }; first?: number; dweight: Handle };
   argmax: { x: Handle };
   batch_norm: { x: Handle; weight: Handle; bias: Handle; mean: Handle; variance: Handle; residual?: Handle; epsilon?: number; relu?: boolean };
   batch_norm_backward: { dy: Handle; x: Handle; weight: Handle; mean: Handle; inverseDeviation: Handle; y?: Handle; dweight: Handle; dbias: Handle };
@@ -56,10 +67,10 @@ export interface Ops {
   cast: { x: Handle; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
   channel_sum: { x: Handle; sum: Handle };
   concat: { inputs: readonly Handle[] };
-  conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean };
+  conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean; overwrite?: boolean };
   conv2d_backward_data: { dy: Handle; weight: Handle; addend?: Handle; height?: number; width?: number; stride?: number; padding?: number };
   conv2d_backward_weights: { x: Handle; dy: Handle; stride?: number; padding?: number; dweight: Handle };
-  crop_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] } };
+  crop_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number } };
   crop_resize_backward: { dy: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; addend?: Handle };
   decode_patches: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
   dice_loss: { logits: Handle; labels: Handle; classWeights?: Handle; ignored?: number; smooth?: number; scale?: number };
@@ -69,6 +80,7 @@ export interface Ops {
   max_pool_backward: { dy: Handle; x: Handle; kernel?: number; stride?: number; padding?: number };
   merge_patches: { sum: Handle; x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; rowCoverage?: readonly number[]; columnCoverage?: readonly number[] };
   mse: { a: Handle; b: Handle; scale?: number };
+  paste: { y: Handle; x: Handle; top?: number; left?: number };
   relu: { x: Handle };
   relu_backward: { dy: Handle; y: Handle };
   resize: { x: Handle; height?: number; width?: number; interpolation?: 'bilinear' | 'nearest' };
@@ -98,6 +110,12 @@ export declare class Device {
   /** Gives cached memory back to the system. */
   trim(): void;
   resetPeak(): void;
+  /** Of all ops that were run. */
+  multiplyAdds(): number;
+  /** Begins to record what runs, anew. */
+  startTrace(): void;
+  /** Stops, and returns what was recorded since. */
+  stopTrace(): TraceEvent[];
   /** What computes: a line for people. */
   description(): string;
   /** Stops; what is queued and not begun is dropped. Idempotent. */
@@ -109,4 +127,6 @@ export declare function describeOps(): Record<keyof Ops, string>;
 export declare function deviceCount(kind: string): number;
 /** Stops the devices that work in queues of their own, before the process exits. */
 export declare function closeQueues(): void;
+/** Resolves to a [rows, inner] times b [inner, columns], computed in double precision beside JavaScript. */
+export declare function multiplyInDouble(a: Float64Array, b: Float32Array, inner: number): Promise<Float64Array>;
 export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };

@@ -44,6 +44,17 @@ export interface Memory {
   tensors: number;
 }
 
+/** An op that ran. */
+export interface TraceEvent {
+  op: string;
+  /** Of what it read and wrote. */
+  shapes: string;
+  /** In seconds, on the clock of process.hrtime. */
+  begin: number;
+  end: number;
+  multiplyAdds: number;
+}
+
 export interface DeviceOptions {
   kind: string;
   /** Which of the kind's devices, counted from 0. */
@@ -77,6 +88,12 @@ export declare class Device {
   /** Gives cached memory back to the system. */
   trim(): void;
   resetPeak(): void;
+  /** Of all ops that were run. */
+  multiplyAdds(): number;
+  /** Begins to record what runs, anew. */
+  startTrace(): void;
+  /** Stops, and returns what was recorded since. */
+  stopTrace(): TraceEvent[];
   /** What computes: a line for people. */
   description(): string;
   /** Stops; what is queued and not begun is dropped. Idempotent. */
@@ -88,6 +105,8 @@ export declare function describeOps(): Record<keyof Ops, string>;
 export declare function deviceCount(kind: string): number;
 /** Stops the devices that work in queues of their own, before the process exits. */
 export declare function closeQueues(): void;
+/** Resolves to a [rows, inner] times b [inner, columns], computed in double precision beside JavaScript. */
+export declare function multiplyInDouble(a: Float64Array, b: Float32Array, inner: number): Promise<Float64Array>;
 export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };
 `;
 

@@ -4,7 +4,7 @@ import load from 'node-gyp-build';
 import type * as Addon from '../binding';
 import { GlnetError, type GlnetErrorCode } from './errors';
 
-export type { DType, Handle, Memory, Ops, TensorInfo } from '../binding';
+export type { DType, Handle, Memory, Ops, TensorInfo, TraceEvent } from '../binding';
 export type NativeDevice = Addon.Device;
 
 const root = path.join(__dirname, '..');
@@ -65,4 +65,9 @@ export async function nativeAsync<T>(call: () => Promise<T>): Promise<T> {
 function fromNative(error: unknown): unknown {
   const { code, message } = error as { code?: GlnetErrorCode; message: string };
   return code?.startsWith('ERR_') ? new GlnetError(code, message, { cause: error }) : error;
+}
+
+/** Product of row-major matrices in double precision: a [rows, inner], b [inner, columns]. Leaves the event loop its turns. */
+export function multiplyInDouble(a: Float64Array, b: Float32Array, inner: number): Promise<Float64Array> {
+  return binding().multiplyInDouble(a, b, inner);
 }

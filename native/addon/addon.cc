@@ -2,8 +2,12 @@
 
 #include <napi.h>
 
+#include <algorithm>
+#include <thread>
+
 #include "addon/device_object.h"
 #include "cpu/machine.h"
+#include "cpu/product.h"
 
 namespace glnet::addon {
 namespace {
@@ -36,6 +40,55 @@ Napi::Value device_count(const Napi::CallbackInfo& info) {
   }
 }
 
+/// A product in double precision, on a thread of Node's pool.
+class Product final : public Napi::AsyncWorker {
+ public:
+  Product(Napi::Float64Array a, Napi::Float32Array b, Napi::Float64Array c, int64_t inner)
+      : AsyncWorker(a.Env()),
+        promise_(Napi::Promise::Deferred::New(a.Env())),
+        inner_(inner),
+        rows_(static_cast<int64_t>(a.ElementLength()) / inner),
+        columns_(static_cast<int64_t>(b.ElementLength()) / inner),
+        a_(a.Data()),
+        b_(b.Data()),
+        c_(c.Data()) {
+    kept_ = Napi::Persistent(Napi::Object::New(a.Env()));
+    kept_.Set("a", a), kept_.Set("b", b), kept_.Set("c", c);
+  }
+
+  Napi::Promise promise() const { return promise_.Promise(); }
+
+ private:
+  void Execute() override {
+    const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    cpu::multiply_in_double(threads, rows_, inner_, columns_, a_, b_, c_);
+  }
+  void OnOK() override { promise_.Resolve(kept_.Get("c")); }
+  void OnError(const Napi::Error& error) override { promise_.Reject(error.Value()); }
+
+  Napi::Promise::Deferred promise_;
+  Napi::ObjectReference kept_;  ///< so that nothing is collected meanwhile
+  int64_t inner_, rows_, columns_;
+  const double* a_;
+  const float* b_;
+  double* c_;
+};
+
+/// multiplyInDouble(a, b, inner): a [rows, inner], b [inner, columns].
+Napi::Value multiply_in_double(const Napi::CallbackInfo& info) {
+  const auto a = info[0].As<Napi::Float64Array>();
+  const auto b = info[1].As<Napi::Float32Array>();
+  const auto inner = static_cast<size_t>(info[2].ToNumber().Int64Value());
+  if (inner == 0 || a.ElementLength() % inner != 0 || b.ElementLength() % inner != 0) {
+    throw Napi::RangeError::New(info.Env(),
+                                "multiplyInDouble: a and b are no matrices with this inner dimension");
+  }
+  const auto c = Napi::Float64Array::New(info.Env(), a.ElementLength() / inner * (b.ElementLength() / inner));
+  auto* product = new Product(a, b, c, static_cast<int64_t>(inner));
+  product->Queue();
+  return product->promise();
+}
+
 /// closeQueues(): stops the devices whose work goes on without this process's threads, before the process
 /// exits.
 Napi::Value close_queues(const Napi::CallbackInfo& info) {
@@ -61,6 +114,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("describeOps", Napi::Function::New(env, describe_ops, "describeOps"));
   exports.Set("deviceCount", Napi::Function::New(env, device_count, "deviceCount"));
   exports.Set("closeQueues", Napi::Function::New(env, close_queues, "closeQueues"));
+  exports.Set("multiplyInDouble", Napi::Function::New(env, multiply_in_double, "multiplyInDouble"));
   exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   return exports;
 }

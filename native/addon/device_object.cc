@@ -100,6 +100,9 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::memory>("memory"),
                          InstanceMethod<&DeviceObject::trim>("trim"),
                          InstanceMethod<&DeviceObject::reset_peak>("resetPeak"),
+                         InstanceMethod<&DeviceObject::multiply_adds>("multiplyAdds"),
+                         InstanceMethod<&DeviceObject::start_trace>("startTrace"),
+                         InstanceMethod<&DeviceObject::stop_trace>("stopTrace"),
                          InstanceMethod<&DeviceObject::close_js>("close"),
                          InstanceMethod<&DeviceObject::describe_js>("description"),
                      });
@@ -341,6 +344,35 @@ Napi::Value DeviceObject::reset_peak(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     device_->pool().reset_peak();
     return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::multiply_adds(const Napi::CallbackInfo& info) {
+  return guarded(info,
+                 [&]() -> Napi::Value { return Napi::Number::New(info.Env(), device_->multiply_adds()); });
+}
+
+Napi::Value DeviceObject::start_trace(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->trace().start();
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::stop_trace(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const std::vector<Trace::Event> events = device_->trace().stop();
+    Napi::Array result = Napi::Array::New(info.Env(), events.size());
+    for (uint32_t i = 0; i < events.size(); ++i) {
+      Napi::Object event = Napi::Object::New(info.Env());
+      event.Set("op", events[i].op);
+      event.Set("shapes", events[i].shapes);
+      event.Set("begin", events[i].begin);
+      event.Set("end", events[i].end);
+      event.Set("multiplyAdds", events[i].multiply_adds);
+      result.Set(i, event);
+    }
+    return result;
   });
 }
 

@@ -68,6 +68,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   Napi::Value reset_peak(const Napi::CallbackInfo& info);
   Napi::Value close_js(const Napi::CallbackInfo& info);
   Napi::Value describe_js(const Napi::CallbackInfo& info);
+  Napi::Value multiply_adds(const Napi::CallbackInfo& info);
+  Napi::Value start_trace(const Napi::CallbackInfo& info);
+  Napi::Value stop_trace(const Napi::CallbackInfo& info);
 
   template <class Body>
   Napi::Value guarded(const Napi::CallbackInfo& info, Body&& body);

@@ -39,6 +39,13 @@ Tensor Device::allocate(const Shape& shape, DType dtype, const char* purpose) {
   return {std::make_shared<Storage>(pool_, bytes, purpose), shape, dtype};
 }
 
+Tensor Device::on_memory_of(const View& view, const Shape& shape) {
+  view.storage->packed.clear();
+  const auto offset =
+      static_cast<const std::byte*>(view.data) - static_cast<const std::byte*>(view.storage->data());
+  return {view.storage->shared_from_this(), shape, view.dtype, static_cast<size_t>(offset)};
+}
+
 void Device::Preparation::workspace(size_t bytes) {
   if (!bytes) return;
   scratch_ = std::make_unique<Storage>(device_.pool_, bytes, op_);

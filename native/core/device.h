@@ -6,6 +6,7 @@
 #include "core/backend.h"
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "core/trace.h"
 
 namespace glnet {
 
@@ -27,8 +28,13 @@ class Device {
   Engine& engine() { return *engine_; }
   Pool& pool() { return *pool_; }
   Stream& stream() { return stream_; }
+  Trace& trace() { return trace_; }
+  /// Of all ops that were submitted.
+  double multiply_adds() const { return multiply_adds_; }
 
   Tensor allocate(const Shape& shape, DType dtype, const char* purpose);
+  /// A tensor on another's memory, whose values are to be overwritten.
+  static Tensor on_memory_of(const View& view, const Shape& shape);
 
   /// Queues a copy to a tensor; `from` must stay until the stream has passed it.
   void upload(const View& to, const void* from);
@@ -47,6 +53,8 @@ class Device {
   const Backend& backend_;
   int threads_;
   std::shared_ptr<Engine> engine_;
+  Trace trace_;
+  double multiply_adds_ = 0;
   Stream stream_;
   std::shared_ptr<Pool> pool_;
 };
@@ -80,7 +88,10 @@ std::vector<Tensor> Device::submit(Op op) {
   for_each_view(op, [&](const char*, auto& view) {
     using Kind = std::remove_cvref_t<decltype(view)>;
     if constexpr (std::is_same_v<Kind, Out>) {
-      outputs.push_back(allocate(view.shape, view.dtype, Op::kName));
+      const View* reused = nullptr;
+      if constexpr (requires { op.reused(); }) reused = op.reused();
+      outputs.push_back(reused ? on_memory_of(*reused, view.shape)
+                               : allocate(view.shape, view.dtype, Op::kName));
       static_cast<View&>(view) = outputs.back().view();
     } else if constexpr (std::is_same_v<Kind, InOut>) {
       // Copies in other layouts hold the old values. What is queued and reads them still finds them.
@@ -90,8 +101,22 @@ std::vector<Tensor> Device::submit(Op op) {
   // The scratch memory goes back to the pool as soon as the kernel is queued: the stream is in order.
   Preparation preparation(*this, Op::kName);
   if (kernel.prepare) kernel.prepare(op, preparation);
-  stream_.enqueue(
-      [run = kernel.run, op = std::move(op), context = std::move(preparation.context)] { run(op, context); });
+  multiply_adds_ += op.multiply_adds();
+  if (trace_.on()) {
+    std::ostringstream shapes;
+    for_each_view(op, [&](const char* name, const View& view) {
+      if (view.data) shapes << (shapes.tellp() ? ", " : "") << name << ' ' << view.shape;
+    });
+    Trace::Event event{Op::kName, shapes.str(), 0, 0, op.multiply_adds()};
+    stream_.enqueue([this, event = std::move(event), run = kernel.run, op = std::move(op),
+                     context = std::move(preparation.context)] {
+      trace_.record(*engine_, event, [&] { run(op, context); });
+    });
+  } else {
+    stream_.enqueue([run = kernel.run, op = std::move(op), context = std::move(preparation.context)] {
+      run(op, context);
+    });
+  }
   return outputs;
 }
 

@@ -15,7 +15,7 @@ namespace glnet {
 
 /// A block of a pool, given back when the last tensor on it goes. Weights carry copies in the layouts that a
 /// backend's kernels want; those live and die with the block.
-class Storage {
+class Storage : public std::enable_shared_from_this<Storage> {
  public:
   Storage(std::shared_ptr<Pool> pool, size_t bytes, const char* purpose)
       : pool_(std::move(pool)), data_(pool_->take(bytes, purpose)) {}

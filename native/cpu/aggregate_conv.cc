@@ -115,13 +115,22 @@ struct Part {
   bool shared = false;  ///< the same for every patch
   int64_t batch = 1;    ///< maps that one convolution takes
   std::shared_ptr<const Convolution> convolution;
-  // Of taps: where its products lie, how far apart those of two patches, and where its rows lie in a band.
+  // Of taps: the rows and columns of the source's own grid that are read, where its products lie, how far
+  // apart those of two patches, and where its rows lie in a band.
+  int64_t top = 0, left = 0, height = 0, width = 0;
   int64_t products = 0, next_patch = 0, band = 0;
   Terms rows;
-
-  int64_t height() const { return source->base_height(); }
-  int64_t width() const { return source->base_width(); }
 };
+
+/// The positions that are read along an axis: first and number, at least one.
+std::pair<int64_t, int64_t> extent(const AxisSampling& sampling) {
+  int32_t first = INT32_MAX, last = 0;
+  for (const AxisSampling::Entry& e : sampling.entries) {
+    first = std::min(first, e.index), last = std::max(last, e.index);
+  }
+  return sampling.entries.empty() ? std::pair<int64_t, int64_t>{0, 1}
+                                  : std::pair<int64_t, int64_t>{first, last - first + 1};
+}
 
 /// How an op is done; the same in `prepare` and in the kernel.
 struct Plan {
@@ -161,13 +170,23 @@ Plan::Plan(const AggregateConv& op, int threads)
       width(op.y.dim(2)) {
   int64_t first = op.first;
   for (const GridSource& s : op.sources) {
-    const bool by_taps = taps_pay(s.geometry(), op.weight);
     Part part;
     part.source = &s;
+    if (s.windowed()) {
+      std::tie(part.top, part.height) = extent(sampling_of(s, 0));
+      std::tie(part.left, part.width) = extent(sampling_of(s, 1));
+    } else {
+      part.height = s.base_height(), part.width = s.base_width();
+    }
+    const bool by_taps = taps_pay({.own = part.height * part.width,
+                                   .target = s.height() * s.width(),
+                                   .channels = s.channels(),
+                                   .resized = !s.sizes.empty()},
+                                  op.weight);
     part.first = first;
     first += s.channels();
     part.shared = s.batch() == 1 && batch > 1;
-    part.direct = !s.cropped() && (by_taps || s.sizes.empty());
+    part.direct = !s.cropped() && !s.windowed() && (by_taps || s.sizes.empty());
     (by_taps ? taps : plain).push_back(std::move(part));
   }
   const bool narrow = op.y.dtype != DType::float32;
@@ -178,7 +197,9 @@ Plan::Plan(const AggregateConv& op, int threads)
   for (size_t i = 0; i < plain.size(); ++i) {
     Part& part = plain[i];
     const bool last = i + 1 == plain.size();
-    part.batch = part.direct && !part.shared ? (accumulates ? group : batch) : 1;
+    // What is made first is made for one patch at a time, unless it is small.
+    const bool several = !part.shared && (part.direct || part.source->windowed());
+    part.batch = several ? (accumulates ? group : batch) : 1;
     compile(part,
             {.outputs = accumulates ? slice : outputs,
              .kernel_height = kernel,
@@ -193,7 +214,7 @@ Plan::Plan(const AggregateConv& op, int threads)
   }
   for (Part& part : taps) {
     part.batch = part.shared ? 1 : group;
-    compile(part, {.outputs = slice_taps()}, part.height(), part.width());
+    compile(part, {.outputs = slice_taps()}, part.height, part.width);
   }
   if (gathers) lay_out();
 }
@@ -202,7 +223,7 @@ void Plan::choose_slices() {
   // Floats alive for each output channel, of one patch and of what is the same for all.
   int64_t own = accumulates ? height * width : 0, common = 0;
   for (const Part& part : taps) {
-    (part.shared ? common : own) += part.height() * part.width() * kernel * kernel;
+    (part.shared ? common : own) += part.height * part.width * kernel * kernel;
   }
   slice = outputs, slices = 1, group = batch;
   while (group > 1 && (batch % group || 4 * outputs * (group * own + common) > kProductBudget)) --group;
@@ -235,34 +256,35 @@ void Plan::lay_out() {
   if (accumulates) product_floats = round_up(group * height * width * slice, kLanes);
   if (op.y.dtype != DType::float32) row_floats = 2 * width * slice;
   for (Part& part : taps) {
-    const int64_t row = part.width() * slice_taps();
+    const int64_t row = part.width * slice_taps();
     part.products = product_floats;
-    part.next_patch = part.shared ? 0 : part.height() * row;
-    product_floats += round_up(part.batch * part.height() * row, kLanes);
+    part.next_patch = part.shared ? 0 : part.height * row;
+    product_floats += round_up(part.batch * part.height * row, kLanes);
     part.band = band_floats;
-    band_floats += part.width() * kernel * slice;
+    band_floats += part.width * kernel * slice;
 
-    const AxisSampling sampling = AxisSampling::chain(part.height(), part.source->sizes, 0);
+    const AxisSampling sampling = sampling_of(*part.source, 0);
     for (int64_t y = 0; y < height; ++y) {
       for (int64_t dy = 0; dy < kernel; ++dy) {
         const int64_t at = y + dy - kernel / 2;
         if (at < 0 || at >= height) continue;
         for (const auto* e = sampling.begin(at); e != sampling.end(at); ++e) {
-          part.rows.terms.push_back({static_cast<int32_t>(e->index * row + dy * kernel * slice), e->weight});
+          const int64_t offset = (e->index - part.top) * row + dy * kernel * slice;
+          part.rows.terms.push_back({static_cast<int32_t>(offset), e->weight});
         }
       }
       part.rows.end_list();
     }
   }
   std::vector<AxisSampling> samplings;
-  for (const Part& part : taps) samplings.push_back(AxisSampling::chain(part.width(), part.source->sizes, 1));
+  for (const Part& part : taps) samplings.push_back(sampling_of(*part.source, 1));
   for (int64_t x = 0; x < width; ++x) {
     for (size_t i = 0; i < taps.size(); ++i) {
       for (int64_t dx = 0; dx < kernel; ++dx) {
         const int64_t at = x + dx - kernel / 2;
         if (at < 0 || at >= width) continue;
         for (const auto* e = samplings[i].begin(at); e != samplings[i].end(at); ++e) {
-          const int64_t offset = taps[i].band + (e->index * kernel + dx) * slice;
+          const int64_t offset = taps[i].band + ((e->index - taps[i].left) * kernel + dx) * slice;
           columns.terms.push_back({static_cast<int32_t>(offset), e->weight});
         }
       }
@@ -348,7 +370,8 @@ class Run {
 
   /// Some patches of a source: where they are, or made in the workspace, resized or only cropped.
   const void* maps(const Part& part, int64_t patch, int64_t count, bool resized) {
-    CropResize op{*part.source, {}};
+    CropResize op;
+    op.source = *part.source;
     GridSource& s = op.source;
     if (part.shared) patch = 0, count = 1;
     if (s.cropped()) {
@@ -360,7 +383,10 @@ class Run {
           s.x.as<std::byte>() + static_cast<size_t>(patch) * (s.x.bytes() / static_cast<size_t>(count));
     }
     if (part.direct) return s.x.data;
-    if (!resized) s.sizes.clear();
+    if (!resized) {
+      s.sizes.clear();
+      s.set_window(part.top, part.left, part.height, part.width);
+    }
     op.infer();
     op.y.data = map_;
     crop_resize(op, context_);
@@ -410,7 +436,7 @@ class Run {
     for (const Part& part : plan_.taps) {
       const float* products = products_ + part.products + n * part.next_patch;
       const int64_t across = plan_.kernel * plan_.slice;
-      for (int64_t x = 0; x < part.width(); ++x) {
+      for (int64_t x = 0; x < part.width; ++x) {
         weighted_sum(products + x * plan_.slice_taps(), part.rows.begin(row), part.rows.count(row), {},
                      across, false, band + part.band + x * across);
       }
@@ -453,18 +479,17 @@ class Run {
 
 }  // namespace
 
-bool taps_pay(const MapGeometry& source, const View& weight) {
+bool taps_pay(const TapCost& source, const View& weight) {
   // oneDNN computes whole vectors of outputs, so that few outputs cost less as taps even on the same grid. A
   // term of the gather costs about as much as two multiply-adds of a convolution.
   const auto outputs = static_cast<double>(weight.dim(0)), kernel = static_cast<double>(weight.dim(2));
   const auto vectors = [](double n) { return std::ceil(n / kLanes) * kLanes; };
-  const auto own = static_cast<double>(source.base_height() * source.base_width());
-  const auto target = static_cast<double>(source.height() * source.width());
-  const auto channels = static_cast<double>(source.channels());
+  const auto own = static_cast<double>(source.own), target = static_cast<double>(source.target),
+             channels = static_cast<double>(source.channels);
   const double products = own * vectors(kernel * kernel * outputs) * channels;
-  const double terms = target * vectors(outputs) * kernel * (source.sizes.empty() ? 1 : 2);
+  const double terms = target * vectors(outputs) * kernel * (source.resized ? 2 : 1);
   const double plain = target * vectors(outputs) * kernel * kernel * channels;
-  if (own >= target && 4 * own * kernel * kernel * outputs > kProductBudget) return false;
+  if (own >= target && 4 * own * kernel * kernel * outputs > 2 * kProductBudget) return false;
   return products + 2 * terms < plain;
 }
 

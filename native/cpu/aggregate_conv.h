@@ -8,8 +8,20 @@ namespace glnet::cpu {
 constexpr int64_t kProductBudget = int64_t{32} << 20;  ///< bytes of taps' products; 16 and 64 MiB were slower
 constexpr int64_t kLanes = 16;                         ///< of float32 in the widest vector
 
+/// What decides it of a source: pixels of its own grid and of the target's.
+struct TapCost {
+  int64_t own, target, channels;
+  bool resized;
+};
+
+/// Of a source as a whole.
+template <class Source>
+TapCost tap_cost(const GridView<Source>& s) {
+  return {s.base_height() * s.base_width(), s.height() * s.width(), s.channels(), !s.sizes.empty()};
+}
+
 /// Whether to apply the taps of `weight` to the source on its own grid and gather the products, rather than
 /// to convolve on the target grid.
-bool taps_pay(const MapGeometry& source, const View& weight);
+bool taps_pay(const TapCost& source, const View& weight);
 
 }  // namespace glnet::cpu

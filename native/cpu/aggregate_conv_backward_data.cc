@@ -23,7 +23,7 @@ struct Plan {
         outputs(op.weight.dim(0)),
         area(op.weight.dim(2) * op.weight.dim(3)),
         shared(source.batch() == 1 && op.dy.dim(0) > 1),
-        taps(shared || taps_pay(source, op.weight)),
+        taps(shared || taps_pay(tap_cost(source), op.weight)),
         direct(!source.cropped() && (taps || source.sizes.empty())),
         slices(source, outputs, op.weight.dim(2)),
         adjoint(source, op.weight.dim(2), shared ? op.dy.dim(0) : 1) {

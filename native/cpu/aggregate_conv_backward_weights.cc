@@ -76,7 +76,8 @@ void aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, con
   float *product = g + plan.g + 2 * plan.products, *bands = product + plan.products;
   const float* x = op.source.x.as<float>();
   if (plan.source.cropped()) {
-    CropResize crop{op.source, {}};
+    CropResize crop;
+    crop.source = op.source;
     crop.source.sizes.clear();
     crop.infer();
     crop.y.data = bands + plan.bands;

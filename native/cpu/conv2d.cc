@@ -8,11 +8,12 @@ namespace {
 /// Whether aggregate_conv computes the same for less: with few outputs; see taps_pay.
 bool as_aggregate(const Conv2d& op, AggregateConv& aggregate) {
   const int64_t kernel = op.weight.dim(2);
-  if (op.stride != 1 || op.weight.dim(3) != kernel || kernel % 2 == 0 || op.padding != kernel / 2)
+  if (op.overwrite || op.stride != 1 || op.weight.dim(3) != kernel || kernel % 2 == 0 ||
+      op.padding != kernel / 2)
     return false;
   aggregate.sources.resize(1);
   aggregate.sources[0].x = op.x;
-  if (!taps_pay(aggregate.sources[0].geometry(), op.weight)) return false;
+  if (!taps_pay(tap_cost(aggregate.sources[0]), op.weight)) return false;
   aggregate.weight = op.weight;
   aggregate.bias = op.bias;
   aggregate.addend = op.residual;
@@ -34,7 +35,8 @@ std::shared_ptr<const Convolution> convolution_of(const Conv2d& op, int threads)
                            .input = op.x.dtype,
                            .output = op.y.dtype,
                            .bias = static_cast<bool>(op.bias),
-                           .residual = static_cast<bool>(op.residual),
+                           .accumulate = op.overwrite,
+                           .residual = op.residual && !op.overwrite,
                            .relu = op.relu,
                            .threads = threads});
 }

@@ -11,8 +11,7 @@ void crop_resize(const CropResize& op, const Context& context) {
     const GridSource& s = op.source;
     const int64_t channels = s.channels(), stride = s.x.dim(2) * channels;
     const int64_t height = s.height(), width = s.width();
-    const AxisSampling rows = AxisSampling::chain(s.base_height(), s.sizes, 0);
-    const AxisSampling columns = AxisSampling::chain(s.base_width(), s.sizes, 1);
+    const AxisSampling rows = sampling_of(s, 0), columns = sampling_of(s, 1);
     parallel_for(context.threads, s.batch() * height, [&](int64_t i) {
       const int64_t row = i % height;
       const auto n = static_cast<size_t>(i / height);

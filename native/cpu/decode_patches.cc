@@ -1,3 +1,5 @@
+#include <array>
+
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 
@@ -12,24 +14,27 @@ int64_t mirror(int64_t i, int64_t length) {
   return i < length ? i : 2 * (length - 1) - i;
 }
 
-// A true division: 1 / 255 is not a float32, and a product with it would be off by one bit here and there.
+/// What each byte stands for. A true division: 1 / 255 is not a float32, and a product with it would be off
+/// by one bit here and there.
 template <class T>
-GLNET_MULTIVERSION void decode(T* __restrict y, const uint8_t* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = T(static_cast<float>(x[i]) / 255.0f);
+std::array<T, 256> decoded() {
+  std::array<T, 256> values;
+  for (size_t i = 0; i < 256; ++i) values[i] = T(static_cast<float>(i) / 255.0f);
+  return values;
 }
 
 /// Pixels that lie `step` bytes apart.
 template <class T>
-GLNET_MULTIVERSION void decode_strided(T* __restrict y, const uint8_t* x, int64_t pixels, int64_t step,
-                                       int64_t channels) {
+void decode(const std::array<T, 256>& values, T* __restrict y, const uint8_t* x, int64_t pixels, int64_t step,
+            int64_t channels) {
   if (channels == 3) {
     for (int64_t i = 0; i < pixels; ++i, x += step, y += 3) {
-      for (int64_t c = 0; c < 3; ++c) y[c] = T(static_cast<float>(x[c]) / 255.0f);
+      for (int64_t c = 0; c < 3; ++c) y[c] = values[x[c]];
     }
     return;
   }
   for (int64_t i = 0; i < pixels; ++i, x += step, y += channels) {
-    for (int64_t c = 0; c < channels; ++c) y[c] = T(static_cast<float>(x[c]) / 255.0f);
+    for (int64_t c = 0; c < channels; ++c) y[c] = values[x[c]];
   }
 }
 
@@ -38,6 +43,7 @@ GLNET_MULTIVERSION void decode_strided(T* __restrict y, const uint8_t* x, int64_
 void decode_patches(const DecodePatches& op, const Context& context) {
   with_type(op.kName, op.dtype, [&](auto t) {
     using T = decltype(t);
+    const std::array<T, 256> values = decoded<T>();
     const int64_t h = op.x.dim(0), w = op.x.dim(1), channels = op.x.dim(2);
     const int64_t turned_h = turn_swaps(op.turn) ? w : h, turned_w = turn_swaps(op.turn) ? h : w;
     // The turn is affine: the offset of a pixel of the turned window is origin + y * down + x * right.
@@ -54,13 +60,9 @@ void decode_patches(const DecodePatches& op, const Context& context) {
             op.x.as<const uint8_t>() + origin + mirror(op.tops[n] + i % op.height, turned_h) * down;
         T* y = op.y.as<T>() + i * op.width * channels;
         const int64_t left = op.lefts[n], inside = std::min<int64_t>(op.width, turned_w - left);
-        if (right == channels) {
-          decode(y, row + left * right, inside * channels);
-        } else {
-          decode_strided(y, row + left * right, inside, right, channels);
-        }
+        decode(values, y, row + left * right, inside, right, channels);
         for (int64_t x = inside; x < op.width; ++x) {
-          decode_strided(y + x * channels, row + mirror(left + x, turned_w) * right, 1, 0, channels);
+          decode(values, y + x * channels, row + mirror(left + x, turned_w) * right, 1, 0, channels);
         }
       }
     });

@@ -40,12 +40,20 @@ template <bool kAdd, class Y, class T>
 GLNET_MULTIVERSION void row(Y* y, RowSource<T> source, const AxisSampling& columns, int64_t channels) {
   using Entry = AxisSampling::Entry;
   const auto height = source.rows_end - source.rows;
+  if (height == 0) {
+    if (!kAdd) std::fill_n(y, columns.outputs() * channels, Y{});
+    return;
+  }
   const T* upper = source.x + source.rows[0].index * source.stride;
   const T* lower = source.x + source.rows_end[-1].index * source.stride;
   const float up = source.rows[0].weight, down = source.rows_end[-1].weight;
   for (int64_t column = 0; column < columns.outputs(); ++column, y += channels) {
     const Entry *begin = columns.begin(column), *end = columns.end(column);
     const auto width = end - begin;
+    if (width == 0) {
+      if (!kAdd) std::fill_n(y, channels, Y{});
+      continue;
+    }
     const int64_t left = begin->index * channels, right = end[-1].index * channels;
     if (height == 1 && width == 1) {
       mix1<kAdd>(y, upper + left, up * begin->weight, channels);

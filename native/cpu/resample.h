@@ -16,7 +16,7 @@ struct RowSource {
   const AxisSampling::Entry* rows_end;
 };
 
-/// y[column, c] = the mix of x's pixels at (row, column).
+/// y[column, c] = the mix of x's pixels at (row, column); of none, zero.
 void resample_row(float* y, const RowSource<float>& source, const AxisSampling& columns, int64_t channels);
 void resample_row(bfloat16* y, const RowSource<bfloat16>& source, const AxisSampling& columns,
                   int64_t channels);

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/grid_source.h"
+
 namespace glnet::cpu {
 
 /// Output i is the sum of weight * source[index] over the entries from begin(i) to before end(i), which are
@@ -70,6 +72,15 @@ struct AxisSampling {
     return s;
   }
 
+  /// Outputs first ... first + count; those that this has not read nothing.
+  AxisSampling window(int64_t first, int64_t count) const {
+    AxisSampling s{{0}, {}};
+    for (int64_t i = first; i < first + count; ++i) {
+      s.append(i < 0 || i >= outputs() ? std::vector<Entry>{} : std::vector<Entry>(begin(i), end(i)));
+    }
+    return s;
+  }
+
   /// The rows (`axis` 0) or columns (`axis` 1) of a map that is resized to sizes[0] x sizes[1], then to
   /// sizes[2] x sizes[3], and so on.
   static AxisSampling chain(int64_t length, const std::vector<int>& sizes, size_t axis) {
@@ -94,5 +105,12 @@ struct AxisSampling {
     starts.push_back(static_cast<int32_t>(entries.size()));
   }
 };
+
+/// The rows (`axis` 0) or columns (`axis` 1) of a source on its target grid, or of its window there.
+inline AxisSampling sampling_of(const GridSource& s, size_t axis) {
+  AxisSampling all = AxisSampling::chain(axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
+  if (!s.windowed()) return all;
+  return axis == 0 ? all.window(s.window_top, s.height()) : all.window(s.window_left, s.width());
+}
 
 }  // namespace glnet::cpu

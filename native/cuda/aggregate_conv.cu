@@ -129,7 +129,7 @@ struct Part {
 };
 
 Chain chain_along(const GridSource& s, size_t axis) {
-  return chain_of(AggregateConv::kName, s, axis);
+  return windowed_chain_of(AggregateConv::kName, s, axis);
 }
 
 /// Whether to apply the taps of the weight to the source on its own grid.
@@ -193,7 +193,7 @@ Plan::Plan(const AggregateConv& op)
       part.columns = chain_along(s, 1);
       taps.push_back(part);
     } else {
-      part.made = part.made || !s.sizes.empty();
+      part.made = part.made || s.windowed() || !s.sizes.empty();
       direct.push_back(part);
     }
   }
@@ -254,7 +254,7 @@ void Plan::lay_out() {
     for (const Part& part : *parts) {
       if (!part.made) continue;
       GridSource s = *part.source;
-      if (parts == &taps) s.sizes.clear();
+      if (parts == &taps) s.sizes.clear(), s.set_window(0, 0, 0, 0);
       most = std::max(most, static_cast<int64_t>(chain_along(s, 0).bytes() + chain_along(s, 1).bytes()));
     }
   }
@@ -327,7 +327,8 @@ class Run {
       m.x += patch * s.x.dim(1) * s.x.dim(2) * s.channels();
       return m;
     }
-    CropResize op{s, {}};
+    CropResize op;
+    op.source = s;
     if (s.cropped()) {
       op.source.tops.assign(s.tops.begin() + patch, s.tops.begin() + patch + count);
       op.source.lefts.assign(s.lefts.begin() + patch, s.lefts.begin() + patch + count);
@@ -335,7 +336,7 @@ class Run {
       op.source.x.data = s.x.as<T>() + patch * s.x.dim(1) * s.x.dim(2) * s.channels();
       op.source.x.shape[0] = count;
     }
-    if (!resized) op.source.sizes.clear();
+    if (!resized) op.source.sizes.clear(), op.source.set_window(0, 0, 0, 0);
     op.infer();
     op.y.data = workspace_ + plan_.map;
     Context context = context_;

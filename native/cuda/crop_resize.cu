@@ -12,7 +12,7 @@ namespace glnet::cuda {
 namespace {
 
 Chain axis(const GridSource& s, size_t axis) {
-  return chain_of(CropResize::kName, s, axis);
+  return windowed_chain_of(CropResize::kName, s, axis);
 }
 
 }  // namespace

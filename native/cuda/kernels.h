@@ -31,6 +31,7 @@
   X(MaxPoolBackward, max_pool_backward)                            \
   X(MergePatches, merge_patches)                                   \
   X(Mse, mse)                                                      \
+  X(Paste, paste)                                                  \
   X(Relu, relu)                                                    \
   X(ReluBackward, relu_backward)                                   \
   X(Resize, resize)                                                \

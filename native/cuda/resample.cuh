@@ -23,8 +23,10 @@ struct Chain {
   static constexpr int kMostResizes = 8;
   int resizes = 0;
   int lengths[kMostResizes + 1] = {};
+  // Of the window of output positions that are wanted; those outside read nothing.
+  int first = 0, count = 0;
 
-  int outputs() const { return lengths[resizes]; }
+  int outputs() const { return count; }
   /// Taps that an output position has room for.
   int slots() const { return 1 << resizes; }
   size_t bytes() const { return static_cast<size_t>(outputs()) * static_cast<size_t>(slots()) * sizeof(Tap); }
@@ -37,6 +39,7 @@ inline Chain chain_of(const char* op, int64_t length, const std::vector<int>& si
   Chain chain;
   chain.lengths[0] = static_cast<int>(length);
   for (size_t i = axis; i < sizes.size(); i += 2) chain.lengths[++chain.resizes] = sizes[i];
+  chain.count = chain.lengths[chain.resizes];
   return chain;
 }
 
@@ -44,6 +47,16 @@ inline Chain chain_of(const char* op, int64_t length, const std::vector<int>& si
 template <class Source>
 Chain chain_of(const char* op, const GridView<Source>& s, size_t axis) {
   return chain_of(op, axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
+}
+
+/// The same of a source's window, if it has one.
+inline Chain windowed_chain_of(const char* op, const GridSource& s, size_t axis) {
+  Chain chain = chain_of(op, s, axis);
+  if (s.windowed()) {
+    chain.first = axis == 0 ? s.window_top : s.window_left;
+    chain.count = axis == 0 ? s.window_height : s.window_width;
+  }
+  return chain;
 }
 
 /// The same of maps [N, H, W, C] that are resized once.
@@ -56,8 +69,10 @@ static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* tap
   for (int64_t i = first_item(); i < outputs; i += item_step()) {
     Tap* tap = taps + i * slots;
     int count = 0;
-    for (int path = 0; path < slots; ++path) {
-      auto index = static_cast<int>(i);
+    const int output = static_cast<int>(i) + chain.first;
+    const bool inside = output >= 0 && output < chain.lengths[chain.resizes];
+    for (int path = 0; inside && path < slots; ++path) {
+      int index = output;
       float weight = 1;
       for (int step = chain.resizes; step > 0; --step) {
         const int64_t in = chain.lengths[step - 1], out = chain.lengths[step];

@@ -69,9 +69,8 @@ struct AggregateConv {
     double sum = 0;
     const double taps = static_cast<double>(weight.dim(2) * weight.dim(3));
     for (const GridSource& s : sources) {
-      const auto own = s.base_height() * s.base_width();
       const auto target = s.height() * s.width();
-      sum += static_cast<double>(std::min(own, target)) * static_cast<double>(s.channels()) *
+      sum += static_cast<double>(std::min(s.own_pixels(), target)) * static_cast<double>(s.channels()) *
              static_cast<double>(s.batch()) * taps * static_cast<double>(weight.dim(0));
     }
     return sum;

@@ -30,6 +30,7 @@ struct AggregateConvBackwardWeights {
 
   void infer() {
     source.validate(kName);
+    check(!source.windowed(), kName, ": a source with a window has no gradient");
     check_float32(kName, "dy", dy);
     check_rank(kName, "dy", dy, 4);
     check_dtype(kName, "source", source.x, dy.dtype);

@@ -30,6 +30,7 @@ struct Conv2d {
   int stride = 1;
   int padding = 0;
   bool relu = false;
+  bool overwrite = false;  ///< y takes the residual's memory: it is read for the last time
   Out y;  ///< [N, (H + 2 padding - kh) / stride + 1, ..., K], of x's dtype; accumulated in float32 at least
 
   template <class Self, class Visit>
@@ -41,12 +42,17 @@ struct Conv2d {
     visit("stride", op.stride);
     visit("padding", op.padding);
     visit("relu", op.relu);
+    visit("overwrite", op.overwrite);
     visit("y", op.y);
   }
+
+  const View* reused() const { return overwrite ? &residual : nullptr; }
 
   void infer() {
     check_rank(kName, "x", x, 4);
     check_rank(kName, "weight", weight, 4);
+    check(!overwrite || residual, kName, ": there is no residual to overwrite");
+    check(!overwrite || residual.storage != x.storage, kName, ": x cannot be overwritten while it is read");
     check(weight.dtype == x.dtype, kName, ": weight is ", name_of(weight.dtype), ", x is ", name_of(x.dtype));
     y.shape = conv2d_shape(kName, x.shape, weight.shape, stride, padding);
     if (bias) check_shape(kName, "bias", bias, {weight.dim(0)});

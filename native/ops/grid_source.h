@@ -91,18 +91,54 @@ struct MapGeometry : GridView<MapGeometry> {
 
 struct GridSource : GridView<GridSource> {
   In x;  ///< [N, H, W, C], or [1, H, W, C] if cropped or the same for every patch
+  // The part of the target grid that is meant; it may reach beyond it, into zeros. No height and no width:
+  // all.
+  int window_top = 0;
+  int window_left = 0;
+  int window_height = 0;
+  int window_width = 0;
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit&& visit) {
     visit("x", s.x);
     view_fields(s, visit);
+    visit("windowTop", s.window_top);
+    visit("windowLeft", s.window_left);
+    visit("windowHeight", s.window_height);
+    visit("windowWidth", s.window_width);
   }
 
   int64_t map_dim(size_t i) const { return x.dim(i); }
 
+  bool windowed() const { return window_height > 0; }
+  /// Of the window, if there is one.
+  int64_t height() const { return windowed() ? window_height : GridView::height(); }
+  int64_t width() const { return windowed() ? window_width : GridView::width(); }
+  /// Pixels of the own grid that are read, for counting: of a window, those below it and a margin of one.
+  int64_t own_pixels() const {
+    const auto own = [&](int64_t base, int64_t whole, int64_t window) {
+      return windowed() ? std::min(base, (base * window + whole - 1) / whole + 1) : base;
+    };
+    return own(base_height(), GridView::height(), window_height) *
+           own(base_width(), GridView::width(), window_width);
+  }
+
+  void set_window(int64_t top, int64_t left, int64_t height, int64_t width) {
+    window_top = static_cast<int>(top), window_left = static_cast<int>(left);
+    window_height = static_cast<int>(height), window_width = static_cast<int>(width);
+  }
+
   void validate(const char* op) const {
     check_rank(op, "source", x, 4);
     validate_view(op);
+    constexpr int kMost = 1 << 30;  // so that kernels can count with what lies outside
+    const auto fits = [&](int first, int count) {
+      return count > 0 && count <= kMost && first >= -kMost && first <= kMost;
+    };
+    const bool none = !window_top && !window_left && !window_height && !window_width;
+    check(none || (fits(window_top, window_height) && fits(window_left, window_width)), op,
+          ": there is no window of ", window_height, " x ", window_width, " at row ", window_top, ", column ",
+          window_left);
   }
 
   MapGeometry geometry() const {

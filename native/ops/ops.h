@@ -27,6 +27,7 @@
 #include "ops/max_pool_backward.h"
 #include "ops/merge_patches.h"
 #include "ops/mse.h"
+#include "ops/paste.h"
 #include "ops/relu.h"
 #include "ops/relu_backward.h"
 #include "ops/resize.h"
@@ -64,6 +65,7 @@
   X(MaxPoolBackward, max_pool_backward)                            \
   X(MergePatches, merge_patches)                                   \
   X(Mse, mse)                                                      \
+  X(Paste, paste)                                                  \
   X(Relu, relu)                                                    \
   X(ReluBackward, relu_backward)                                   \
   X(Resize, resize)                                                \

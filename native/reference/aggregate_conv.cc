@@ -21,7 +21,8 @@ void aggregate_conv(const AggregateConv& op, const Context& context) {
   std::vector<double> concatenated;
   static_cast<View&>(conv.x) = view_of(concatenated, {op.y.dim(0), op.y.dim(1), op.y.dim(2), channels});
   for (const GridSource& s : op.sources) {
-    CropResize resize{s, {}};
+    CropResize resize;
+    resize.source = s;
     resize.infer();
     std::vector<double> resized;
     static_cast<View&>(resize.y) = view_of(resized, resize.y.shape);

@@ -6,7 +6,8 @@ namespace glnet::reference {
 
 // The plain way: the source cropped and resized, then each element's sum.
 void aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, const Context& context) {
-  CropResize resize{op.source, {}};
+  CropResize resize;
+  resize.source = op.source;
   resize.infer();
   std::vector<double> resized(static_cast<size_t>(resize.y.size()));
   resize.y.data = resized.data();

@@ -26,7 +26,16 @@ void crop_resize(const CropResize& op, const Context&) {
       map = std::move(next);
       h = s.sizes[i], w = s.sizes[i + 1];
     }
-    for (size_t i = 0; i < map.size(); ++i) store(op.y, at(op.y, n, 0, 0, static_cast<int64_t>(i)), map[i]);
+    for (int64_t row = 0; row < op.y.dim(1); ++row) {
+      for (int64_t column = 0; column < op.y.dim(2); ++column) {
+        const int64_t r = row + s.window_top, t = column + s.window_left;
+        const bool inside = r >= 0 && r < h && t >= 0 && t < w;
+        for (int64_t k = 0; k < c; ++k) {
+          store(op.y, at(op.y, n, row, column, k),
+                inside ? map[static_cast<size_t>((r * w + t) * c + k)] : 0.0);
+        }
+      }
+    }
   }
 }
 

@@ -4,14 +4,15 @@ import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
 import { type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import type { BranchMaps, Head, Share } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
-import { ComposedConv } from '../nn/layers';
+import { AggregateConv, ComposedConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
 import { cast } from '../tensor/cast';
 import type { Device, DeviceKind } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
-import { compose, type FoldedConv, foldBatchNorm, type Norm, normAfter, normFields } from './fold';
+import { compose, type FoldedConv, foldBatchNorm, foldLevel, type Norm, normAfter, normFields } from './fold';
 
 const smoothLayer = 'fpn_local.smooth';
+const lastSmooth = ['fpn_local.smooth4_1', 'fpn_local.smooth4_2'] as const;
 /** Layers of which only their compositions are needed. */
 const headLayers = [`${smoothLayer}.`, 'fpn_local.classify.'];
 
@@ -137,6 +138,12 @@ export class NetworkStore {
     return 9 * classes.length < 4 * fpn.smooth;
   }
 
+  /** Whether the last level's folded kernels are fewer multiply-adds than its layers, of which the margin remains. */
+  get #foldsLastLevel(): boolean {
+    const { classes, fpn } = this.config;
+    return 81 * classes.length < 6 * (fpn.channels + fpn.smooth);
+  }
+
   async #build(mode: Mode, wanted: readonly LocalOutput[]): Promise<Networks> {
     const { backbone, sharing } = this.config;
     const heads: Partial<Record<LocalOutput, Head>> = {};
@@ -207,7 +214,26 @@ export class NetworkStore {
         parameters.set(`${step}.${part}`, await tensor);
       }
     }
-    return new ComposedConv(new Parameters(parameters));
+    const head = new ComposedConv(new Parameters(parameters));
+    if (!this.#foldsLastLevel) return head;
+    const folded = lazily(async () => {
+      const [smooth1, smooth2] = [await layer(lastSmooth[0]), await layer(lastSmooth[1])];
+      const { fpn, sharing } = this.config;
+      const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
+      return foldLevel((await composed()).products, smooth1, smooth2, lastChannels);
+    });
+    const lastKey = lastSmooth.flatMap((each) => [
+      located.get(`${each}.weight`),
+      located.get(`${each}.bias`),
+    ]);
+    for (const part of ['weight', 'bias'] as const) {
+      const tensor = this.#tensor(
+        `${[key, ...lastKey].join(' ')} last ${part}`,
+        async () => (await folded())[part],
+      );
+      parameters.set(`last.${part}`, await tensor);
+    }
+    return Object.assign(head, { last: new AggregateConv(new Parameters(parameters).at('last')) });
   }
 
   /** @param key names what the tensor holds */

@@ -2,7 +2,8 @@
 import { AggregateConv } from '../nn/layers';
 import type { Parameters } from '../nn/parameters';
 import { concat } from '../tensor/concat';
-import type { GridSource } from '../tensor/crop-resize';
+import { cropResize, type GridSource } from '../tensor/crop-resize';
+import { paste } from '../tensor/paste';
 import { resize } from '../tensor/resize';
 import type { Tensor } from '../tensor/tensor';
 import type { Levels } from './resnet';
@@ -20,8 +21,22 @@ export interface PyramidOutput {
 
 /** What is made of the maps that ps3 is made of, without ps3. */
 export interface Head {
+  /** Of these maps alone, of the sources of all levels together; all of them, or all but the last level's. */
   forward(sources: readonly GridSource[]): Tensor;
+  /** Adds what the last level's contribute. */
+  addLast(sources: readonly GridSource[], others: Tensor): Tensor;
+  /**
+   * The last level from its laterals' sums on: one convolution over these, and the other branch's ps0, ps1 and ps2,
+   * exact but for {@link foldedMargin} pixels at the border.
+   */
+  readonly last?: { forward(sources: readonly GridSource[], options: { addend: Tensor }): Tensor };
 }
+
+/** Rows and columns at each border of which {@link Head.last} knows nothing: of three layers of 3x3 one after the other. */
+export const foldedMargin = 3;
+
+/** Rows of p that a row of the margin depends on, and of what is made of it, layer by layer. */
+const stripDepths = [foldedMargin + 4, foldedMargin + 3, foldedMargin + 2] as const;
 
 /** The other branch's map for a stage and level, as seen from this branch, without the resize to this branch's size. */
 export type Share = (stage: Stage, level: number) => GridSource;
@@ -94,13 +109,74 @@ export class Pyramid {
     keep: boolean,
   ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
     return c[0].device.scope(() => {
-      const { maps, sources } = this.#levels(c, share, keep);
-      return { maps: keep ? maps : undefined, outputs: heads.map((head) => head.forward(sources)) };
+      const [height, width] = sizeOf(c[3]);
+      // Maps that are wanted are made, and then the heads may as well read them.
+      const folds = !keep && Math.min(height, width) >= 2 * stripDepths[0] && heads.every(({ last }) => last);
+      const { maps, sources } = this.#levels(c, share, keep, folds ? 3 : 4);
+      const outputs = heads.map((head) => {
+        if (!folds) return head.forward(sources);
+        using others = head.forward(sources);
+        return this.#foldedLevel(head, maps.ps0[3], share, others);
+      });
+      return { maps: keep ? maps : undefined, outputs };
     });
   }
 
-  /** The maps, and what ps3 is made of; unless they are kept, all maps but those of `ps2` are gone. */
-  #levels(c: Levels<Tensor>, share?: Share, keep = true): { maps: BranchMaps; sources: GridSource[] } {
+  /**
+   * The last level by its folded convolution, and the margin, where that does not hold, layer by layer.
+   * @param p its laterals' sum
+   * @param others what the head made of the other levels
+   */
+  #foldedLevel(head: Head, p: Tensor, share: Share, others: Tensor): Tensor {
+    const { device } = p;
+    const [height, width] = sizeOf(p);
+    const sharedMaps = (['ps0', 'ps1', 'ps2'] as const).map((stage) =>
+      this.#shared.includes(stage) ? resized(share(stage, 3), height, width) : undefined,
+    );
+    const shared = sharedMaps.filter((source) => source !== undefined);
+    const whole = head.last!.forward([{ x: p }, ...shared], { addend: others });
+    for (const side of ['top', 'bottom', 'left', 'right'] as const) {
+      const lies = side === 'top' || side === 'bottom';
+      const far = side === 'bottom' || side === 'right';
+      /** The strip of some depth at this side, of a map or of a deeper strip. */
+      const strip = (source: GridSource, depth: number, from?: number): GridSource => {
+        const first = far ? (from ?? (lies ? height : width)) - depth : 0;
+        return lies
+          ? { ...source, windowTop: first, windowHeight: depth, windowWidth: width }
+          : { ...source, windowLeft: first, windowHeight: height, windowWidth: depth };
+      };
+      device.scope(() => {
+        let x = strip({ x: p }, stripDepths[0]);
+        for (const [i, layer] of [this.#smooth1[3], this.#smooth2[3]].entries()) {
+          const other = sharedMaps[i];
+          const y = layer.forward(other ? [x, strip(other, stripDepths[i]!)] : [x]);
+          // At its inner border a strip knows nothing of what is beyond.
+          x = strip({ x: y }, stripDepths[i + 1]!, stripDepths[i]!);
+        }
+        const [, , depth] = stripDepths;
+        const last = sharedMaps[2];
+        const before = cropResize(strip({ x: others }, depth));
+        const y = head.addLast(last ? [x, strip(last, depth)] : [x], before);
+        const [top, left] = [
+          lies && far ? height - foldedMargin : 0,
+          !lies && far ? width - foldedMargin : 0,
+        ];
+        paste(whole, cropResize(strip({ x: y }, foldedMargin, depth)), top, left);
+      });
+    }
+    return whole;
+  }
+
+  /**
+   * The maps, and what ps3 is made of; unless they are kept, all maps that have been read are gone.
+   * @param smoothed how many of the levels, smallest first, are smoothed and among the sources
+   */
+  #levels(
+    c: Levels<Tensor>,
+    share?: Share,
+    keep = true,
+    smoothed = 4,
+  ): { maps: BranchMaps; sources: GridSource[] } {
     const read = (map: Tensor): void => {
       if (!keep) map.dispose();
     };
@@ -119,7 +195,7 @@ export class Pyramid {
       read(x);
     }
     const size = sizeOf(ps0[3]!);
-    const ps1 = ps0.map((p, level) => {
+    const ps1 = ps0.slice(0, smoothed).map((p, level) => {
       const q = this.#smooth1[level]!.forward(sources(p, 'ps0', level));
       read(p);
       return q;

@@ -35,11 +35,23 @@ export class ConvBatchNorm {
     this.#name = parameters.at(conv).name;
   }
 
-  /** `relu(norm(conv(x)) + residual)`. */
+  /**
+   * `relu(norm(conv(x)) + residual)`. Where the normalisation is folded and nothing is recorded, the result takes the
+   * residual's memory: its values are gone.
+   */
   forward(x: Tensor, options: { residual?: Tensor; relu?: boolean } = {}): Tensor {
     const geometry = { stride: this.#stride, padding: this.#weight.dim(2) >> 1 };
     if (!this.#statistics) {
-      return probed(this.#name, conv2d(x, this.#weight, { bias: this.#bias!, ...geometry, ...options }));
+      const overwrite = options.residual !== undefined && !x.device.tape;
+      return probed(
+        this.#name,
+        conv2d(x, this.#weight, {
+          bias: this.#bias!,
+          ...geometry,
+          ...options,
+          ...(overwrite && { overwrite }),
+        }),
+      );
     }
     using y = conv2d(x, this.#weight, geometry);
     return probed(this.#name, batchNorm(y, this.#statistics, options));
@@ -70,6 +82,15 @@ export class AggregateConv {
     const rest = addend ? { addend } : { bias: this.#bias };
     return probed(this.#name, aggregateConv(sources, this.#weight, { first, ...rest }));
   }
+
+  /** As {@link partial}, without bias. */
+  products(sources: readonly GridSource[], first: number): Tensor {
+    return probed(this.#name, aggregateConv(sources, this.#weight, { first }));
+  }
+
+  get inputs(): number {
+    return this.#weight.dim(1);
+  }
 }
 
 /** Two convolutions in a row that were composed, see inference/fold.ts. */
@@ -85,9 +106,17 @@ export class ComposedConv {
     this.#bias = parameters.get('sum.bias');
   }
 
+  /** @param sources the first of the input channels, or all */
   forward(sources: readonly GridSource[]): Tensor {
     using maps = this.#taps.forward(sources);
     return conv2d(maps, this.#weight, { bias: this.#bias, padding: this.#weight.dim(2) >> 1 });
+  }
+
+  /** What the last of the input channels add to what the others gave. */
+  addLast(sources: readonly GridSource[], others: Tensor): Tensor {
+    const channels = sources.reduce((sum, { x }) => sum + x.dim(3), 0);
+    using maps = this.#taps.products(sources, this.#taps.inputs - channels);
+    return conv2d(maps, this.#weight, { residual: others, padding: this.#weight.dim(2) >> 1 });
   }
 }
 

@@ -1,4 +1,4 @@
-import { differentiate } from './autograd';
+import { differentiate, refuseGradient } from './autograd';
 import { channelSum } from './channel-sum';
 import { reluBackward } from './relu';
 import type { Tensor } from './tensor';
@@ -13,6 +13,8 @@ export interface Conv2dOptions {
   /** Zeros on each side; default 0. */
   padding?: number;
   relu?: boolean;
+  /** The result takes the residual's memory, whose values are gone. Has no gradient. Default false. */
+  overwrite?: boolean;
 }
 
 /**
@@ -22,6 +24,7 @@ export interface Conv2dOptions {
  * @returns [N, (H + 2·padding − kh) / stride + 1, …, K]
  */
 export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): Tensor {
+  if (options.overwrite) refuseGradient('a convolution that overwrites', [x, weight, options.residual!]);
   const y = x.device.run1('conv2d', { x, weight, ...options });
   const { bias, residual, stride = 1, padding = 0, relu } = options;
   differentiate(y, [x, weight, bias, residual], ({ keep, wanted }) => {

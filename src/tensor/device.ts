@@ -9,12 +9,13 @@ import {
   nativeAsync,
   type Ops,
   type TensorInfo,
+  type TraceEvent,
 } from '../binding';
 import { GlnetError } from '../errors';
 import type { Tape } from './autograd';
 import { Tensor } from './tensor';
 
-export type { Memory };
+export type { Memory, TraceEvent };
 
 /**
  * Kinds of devices. For tests: `emulator` runs the CUDA kernels on the CPU, `reference` is slow and exact. What is
@@ -201,6 +202,21 @@ export class Device {
   /** Gives what the pool caches back to the system. */
   trim(): void {
     native(() => this.#native.trim());
+  }
+
+  /** Of all ops that were called: what the plan of the work costs, counted as the ops compute it. */
+  multiplyAdds(): number {
+    return native(() => this.#native.multiplyAdds());
+  }
+
+  /** Begins to record what runs, anew. Meanwhile a GPU is waited for after each op. */
+  startTrace(): void {
+    native(() => this.#native.startTrace());
+  }
+
+  /** Stops recording; what ran since {@link startTrace}, in its order. */
+  stopTrace(): TraceEvent[] {
+    return native(() => this.#native.stopTrace());
   }
 
   /** Lets the peak counters start anew from what is in use. */

@@ -12,6 +12,7 @@ struct SourceSizes {
   std::vector<int> tops, lefts;
   int crop_height, crop_width;
   std::vector<int> sizes;
+  std::vector<int> window = {};  ///< top, left, height, width; or none
 };
 
 inline SourceSizes whole(Shape x, std::vector<int> sizes = {}) {
@@ -20,6 +21,11 @@ inline SourceSizes whole(Shape x, std::vector<int> sizes = {}) {
 inline SourceSizes crops(Shape x, std::vector<int> tops, std::vector<int> lefts, int height, int width,
                          std::vector<int> sizes = {}) {
   return {std::move(x), std::move(tops), std::move(lefts), height, width, std::move(sizes)};
+}
+
+inline SourceSizes window(SourceSizes source, int top, int left, int height, int width) {
+  source.window = {top, left, height, width};
+  return source;
 }
 
 /// What is added to the sum of the sources, and done to it.
@@ -44,6 +50,7 @@ inline AggregateConv random_aggregate_conv(Builder& b, const AggregateSizes& a) 
     source.crop_height = s.crop_height;
     source.crop_width = s.crop_width;
     source.sizes = s.sizes;
+    if (!s.window.empty()) source.set_window(s.window[0], s.window[1], s.window[2], s.window[3]);
     channels += s.x[3];
     op.sources.push_back(source);
   }
@@ -121,6 +128,28 @@ inline void aggregate_conv_cases(Suite& suite) {
   add("crops, to 7", {crops({1, 33, 31, 16}, {0, 26, 3}, {24, 0, 7}, 7, 7)}, 7, 3, kBias);
   add("a crop that is all", {crops({1, 13, 17, 5}, {0}, {0}, 13, 17)}, 64, 3);
   add("a crop of one pixel", {crops({1, 13, 17, 5}, {12, 0}, {16, 0}, 1, 1, {9, 9})}, 33, 3);
+  // Windows: inside, at the borders, beyond them, and where there is nothing.
+  struct Place {
+    int top, left;
+  };
+  for (const Place& at : {Place{0, 0}, {6, 9}, {-2, 3}, {9, -3}, {-20, 40}}) {
+    const std::string where = " at " + std::to_string(at.top) + ", " + std::to_string(at.left);
+    for (const int64_t outputs : {7, 64}) {
+      const std::string with = where + ", to " + std::to_string(outputs);
+      const auto look = [&](SourceSizes s) { return window(std::move(s), at.top, at.left, 7, 11); };
+      add("a window" + with, {look(whole({2, 13, 17, 16}))}, outputs, 3, kBias);
+      add("a window, resized" + with, {look(whole({2, 5, 4, 31}, {13, 17}))}, outputs, 3, kBias | kRelu);
+      add("windows of a map and of crops" + with,
+          {look(whole({3, 13, 17, 16})),
+           look(crops({1, 19, 18, 31}, {0, 14, 3}, {13, 0, 5}, 5, 5, {8, 8, 13, 17}))},
+          outputs, 3, kBias | kAddend);
+    }
+  }
+  add("a window and a map of its size", {window(whole({1, 33, 31, 8}), 30, 0, 3, 31), whole({2, 3, 31, 24})},
+      48, 3, kBias);
+  add("wide kernels, to 7",
+      {whole({2, 13, 11, 32}), crops({1, 17, 19, 31}, {0, 12}, {13, 0}, 5, 6, {13, 11})}, 7, 9,
+      kBias | kAddend);
   // Maps and crops that are the same for every patch.
   add("one map for all patches", {whole({1, 9, 9, 16}), whole({3, 9, 9, 5}), whole({1, 3, 3, 31}, {9, 9})},
       64, 3, kBias);

@@ -28,6 +28,7 @@
 #include "test/cases/max_pool_backward.h"
 #include "test/cases/merge_patches.h"
 #include "test/cases/mse.h"
+#include "test/cases/paste.h"
 #include "test/cases/relu.h"
 #include "test/cases/relu_backward.h"
 #include "test/cases/resize.h"

@@ -38,6 +38,29 @@ inline void crop_resize_cases(Suite& suite) {
       return make_crop_resize(b.tensor({1, 3, 3, 2}), {0, 2}, {2, 1}, 1, 1, sizes);
     });
   }
+  struct Window {
+    int top, left, height, width;
+  };
+  for (const Window& w : {Window{0, 0, 3, 11},
+                          {2, 7, 5, 4},
+                          {-3, -1, 4, 5},
+                          {6, 9, 3, 4},
+                          {-2, -4, 13, 21},
+                          {-5, 0, 4, 3},
+                          {40, 40, 2, 2}}) {
+    std::ostringstream name;
+    name << "window of " << w.height << " x " << w.width << " at " << w.top << ", " << w.left;
+    const auto look = [=](CropResize op) {
+      op.source.set_window(w.top, w.left, w.height, w.width);
+      return op;
+    };
+    suite.add<CropResize>(name.str(), [=](Builder& b) {
+      return look(make_crop_resize(b.tensor({3, 7, 11, 33}), {}, {}, 0, 0, {}));
+    });
+    suite.add<CropResize>(name.str() + ", of resized crops", [=](Builder& b) {
+      return look(make_crop_resize(b.tensor({1, 9, 9, 17}), {0, 5, 2}, {5, 0, 3}, 4, 4, {5, 6, 8, 11}));
+    });
+  }
   suite.add<CropResize>("NaN and infinities", [](Builder& b) {
     std::vector<double> values(8 * 8, 0.5);
     values[9] = NAN, values[20] = INFINITY, values[21] = -INFINITY, values[63] = NAN;
@@ -66,6 +89,18 @@ inline void crop_resize_cases(Suite& suite) {
     refuses(
         "a crop at " + std::to_string(top) + ", " + std::to_string(left), "leaves the map [1, 9, 9, 2]",
         [top = top, left = left](Builder&, auto& op) { op.source.tops = {top}, op.source.lefts = {left}; });
+  }
+  const struct {
+    const char* name;
+    int top, left, height, width;
+    const char* expected;
+  } windows[] = {{"a window without width", 1, 2, 3, 0, "no window of 3 x 0 at row 1, column 2"},
+                 {"a window of negative height", 0, 0, -3, 4, "no window of -3 x 4"},
+                 {"a window without size", 0, 1, 0, 0, "no window of 0 x 0 at row 0, column 1"},
+                 {"a window too far off", 2147483647, 0, 2, 2, "no window of 2 x 2 at row 2147483647"}};
+  for (const auto& w : windows) {
+    refuses(w.name, w.expected,
+            [w](Builder&, auto& op) { op.source.set_window(w.top, w.left, w.height, w.width); });
   }
   suite.bench<CropResize>("6 crops of 26x26x256 to 127x127", [](Builder& b) {
     return make_crop_resize(b.tensor({1, 127, 127, 256}), {0, 20, 40, 60, 80, 101}, {101, 80, 60, 40, 20, 0},

@@ -114,20 +114,21 @@ function differences(got: Logits, expected: Logits, output: Output): { border: n
 }
 
 describe.each([
-  [124, 2, [300, 170]],
-  [124, 7, [260, 300]],
-  [252, 21, [410, 260]],
-  [508, 7, [620, 530]],
-  // More than pay: the layers stay as they are.
-  [64, 30, [170, 90]],
-] as const)('patches of %s px, %s classes', (patch, count, size) => {
+  [124, 2, [300, 170], { channels: 8, smooth: 60 }],
+  [124, 7, [260, 300], { channels: 64, smooth: 60 }],
+  [252, 21, [410, 260], { channels: 240, smooth: 60 }],
+  [508, 7, [620, 530], { channels: 48, smooth: 60 }],
+  // The last level too small to be folded; folding it would not pay; more classes than pay at all.
+  [52, 7, [100, 90], { channels: 64, smooth: 60 }],
+  [124, 21, [170, 130], { channels: 8, smooth: 60 }],
+  [64, 30, [170, 90], { channels: 8, smooth: 60 }],
+] as const)('patches of %s px, %s classes', (patch, count, size, fpn) => {
   test.each(['global-to-local', 'bidirectional'] as const)('%s: folded is plain', async (mode) => {
-    const weights = path.join(folder, `${patch}-${count}.safetensors`);
+    const weights = path.join(folder, `${patch}-${count}-${fpn.channels}.safetensors`);
     const classes = Array.from({ length: count }, (_, i) => ({
       name: `${i}`,
       color: [i, i, i] as const,
     }));
-    const fpn = { channels: 8, smooth: 60 };
     const config = await writeTinyModel(weights, { classes, patch, global: patch, fpn });
     using device = new Device();
     const file = await openModel(weights);
@@ -137,6 +138,9 @@ describe.each([
     for (const tensor of tensors) tensor.dispose();
     const folded = await store.get(mode);
     expect(folded.heads !== undefined).toBe(count < 27);
+    expect(folded.heads?.ensemble?.last !== undefined).toBe(
+      count < 27 && 81 * count < 6 * (fpn.channels + fpn.smooth),
+    );
     const got = await logitsOf(folded, config, mode, size);
     for (const output of outputsOf(mode)) {
       const { border, inside } = differences(got, expected, output);

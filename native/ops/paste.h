@@ -1,0 +1,36 @@
+// paste: a map written over a part of a larger one, in place.
+#pragma once
+
+#include "core/fields.h"
+
+namespace glnet {
+
+struct Paste {
+  static constexpr const char* kName = "paste";
+
+  InOut y;       ///< [N, H, W, C], any dtype
+  In x;          ///< [N, h, w, C], of y's dtype
+  int top = 0;   ///< row of y that x's first is written to
+  int left = 0;  ///< column
+
+  template <class Self, class Visit>
+  static void fields(Self& op, Visit&& visit) {
+    visit("y", op.y);
+    visit("x", op.x);
+    visit("top", op.top);
+    visit("left", op.left);
+  }
+
+  void infer() {
+    check_rank(kName, "y", y, 4);
+    check_rank(kName, "x", x, 4);
+    check(x.dtype == y.dtype, kName, ": x is ", name_of(x.dtype), ", y is ", name_of(y.dtype));
+    check(x.dim(0) == y.dim(0) && x.dim(3) == y.dim(3), kName, ": x ", x.shape, " does not fit y ", y.shape);
+    check(top >= 0 && left >= 0 && top <= y.dim(1) - x.dim(1) && left <= y.dim(2) - x.dim(2), kName, ": x ",
+          x.shape, " at row ", top, ", column ", left, " leaves y ", y.shape);
+  }
+
+  double multiply_adds() const { return 0; }
+};
+
+}  // namespace glnet
