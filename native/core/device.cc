@@ -58,8 +58,14 @@ void Device::Preparation::pack(const View& weight, const std::string& layout, si
   if (!copy) {
     copy = std::make_unique<Storage>(device_.pool_, bytes, op_);
     // Even after an error: the copy is kept, and would not be made again.
-    device_.stream_.always([convert = std::move(convert), context = context, from = weight.data,
-                            to = copy->data()] { convert(context, from, to); });
+    device_.stream_.always(
+        [&device = device_, convert = std::move(convert), context = context, weight, to = copy->data()] {
+          const auto run = [&] { convert(context, weight.data, to); };
+          if (!device.trace_.on()) return run();
+          std::ostringstream shape;
+          shape << "weight " << weight.shape;
+          device.trace_.record(*device.engine_, {"pack", shape.str(), 0, 0, 0}, run);
+        });
   }
   context.packed.push_back(copy->data());
 }

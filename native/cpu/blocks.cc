@@ -17,26 +17,28 @@ typedef float Vector __attribute__((vector_size(4 * kBlock)));
   std::memcpy(&v, from, sizeof v);
 }
 
-GLNET_MULTIVERSION void block(const float* x, int64_t begin, int64_t end, int64_t pixels, int64_t channels,
-                              float* y) {
-  for (int64_t first = begin; first < end; first += kPixels) {
-    const int64_t last = first + kPixels < end ? first + kPixels : end;
+/// A row of `width` pixels; blocks of y are `stride` floats apart.
+GLNET_MULTIVERSION void block(const float* x, int64_t width, int64_t channels, int64_t stride, float* y) {
+  for (int64_t first = 0; first < width; first += kPixels) {
+    const int64_t last = first + kPixels < width ? first + kPixels : width;
     for (int64_t c = 0; c < channels; c += kBlock) {
+      float* to = y + c / kBlock * stride;
       for (int64_t i = first; i < last; ++i) {
-        std::memcpy(y + c * pixels + i * kBlock, x + i * channels + c, 4 * kBlock);
+        std::memcpy(to + i * kBlock, x + i * channels + c, 4 * kBlock);
       }
     }
   }
 }
 
-GLNET_MULTIVERSION void unblock(const float* x, int64_t begin, int64_t end, int64_t pixels, int64_t channels,
+GLNET_MULTIVERSION void unblock(const float* x, int64_t width, int64_t channels, int64_t stride,
                                 const float* addend, bool relu, float* y) {
-  for (int64_t first = begin; first < end; first += kPixels) {
-    const int64_t last = first + kPixels < end ? first + kPixels : end;
+  for (int64_t first = 0; first < width; first += kPixels) {
+    const int64_t last = first + kPixels < width ? first + kPixels : width;
     for (int64_t c = 0; c < channels; c += kBlock) {
+      const float* from = x + c / kBlock * stride;
       for (int64_t i = first; i < last; ++i) {
         Vector v;
-        load(v, x + c * pixels + i * kBlock);
+        load(v, from + i * kBlock);
         if (addend) {
           Vector a;
           load(a, addend + i * channels + c);
@@ -49,32 +51,37 @@ GLNET_MULTIVERSION void unblock(const float* x, int64_t begin, int64_t end, int6
   }
 }
 
-/// Calls body(map, first pixel, last pixel) for shares of all maps.
+/// Calls body(offset of the row in blocks, row of the maps or -1, offset of that row) for all rows, shared
+/// out.
 template <class Body>
-void for_shares(int threads, int64_t maps, int64_t pixels, Body&& body) {
-  parallel_ranges(threads, maps * pixels, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end;) {
-      const int64_t map = i / pixels, last = std::min(end, (map + 1) * pixels);
-      body(map, i - map * pixels, last - map * pixels);
-      i = last;
+void for_rows(int threads, const BlockedRows& b, Body&& body) {
+  parallel_ranges(threads, b.maps * b.rows, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t map = i / b.rows, row = i % b.rows, at = b.first + row;
+      const int64_t blocked = (map * b.channels * b.rows + row * kBlock) * b.width;
+      body(blocked, at >= 0 && at < b.height, (map * b.height + at) * b.width * b.channels);
     }
   });
 }
 
 }  // namespace
 
-void block_channels(int threads, const float* x, int64_t maps, int64_t pixels, int64_t channels, float* y) {
-  for_shares(threads, maps, pixels, [&](int64_t map, int64_t begin, int64_t end) {
-    const int64_t offset = map * pixels * channels;
-    block(x + offset, begin, end, pixels, channels, y + offset);
+void block_channels(int threads, const float* x, const BlockedRows& b, float* y) {
+  const int64_t stride = b.rows * b.width * kBlock;
+  for_rows(threads, b, [&](int64_t blocked, bool inside, int64_t dense) {
+    if (inside) return block(x + dense, b.width, b.channels, stride, y + blocked);
+    for (int64_t c = 0; c < b.channels; c += kBlock) {
+      std::memset(y + blocked + c / kBlock * stride, 0, static_cast<size_t>(b.width) * 4 * kBlock);
+    }
   });
 }
 
-void unblock_channels(int threads, const float* x, int64_t maps, int64_t pixels, int64_t channels,
-                      const float* addend, bool relu, float* y) {
-  for_shares(threads, maps, pixels, [&](int64_t map, int64_t begin, int64_t end) {
-    const int64_t offset = map * pixels * channels;
-    unblock(x + offset, begin, end, pixels, channels, addend ? addend + offset : nullptr, relu, y + offset);
+void unblock_channels(int threads, const float* x, const BlockedRows& b, const float* addend, bool relu,
+                      float* y) {
+  const int64_t stride = b.rows * b.width * kBlock;
+  for_rows(threads, b, [&](int64_t blocked, bool inside, int64_t dense) {
+    if (inside)
+      unblock(x + blocked, b.width, b.channels, stride, addend ? addend + dense : nullptr, relu, y + dense);
   });
 }
 

@@ -1,15 +1,23 @@
-// Maps in blocks of 16 channels, [N, C / 16, pixels, 16], as oneDNN's Winograd convolutions want them.
+// Maps in blocks of 16 channels, [N, C / 16, rows, width, 16], as oneDNN's Winograd convolutions want them.
 #pragma once
 
 #include <cstdint>
 
 namespace glnet::cpu {
 
-/// x: [maps, pixels, channels], channels a multiple of 16; y: [maps, channels / 16, pixels, 16].
-void block_channels(int threads, const float* x, int64_t maps, int64_t pixels, int64_t channels, float* y);
+/// Rows `first` to before `first + rows` of maps [N, height, width, channels], of `channels` a multiple
+/// of 16.
+struct BlockedRows {
+  int64_t maps, height, width, channels;
+  int64_t first, rows;
+};
 
-/// The way back: y = relu(x + addend). `addend` may be y or nullptr.
-void unblock_channels(int threads, const float* x, int64_t maps, int64_t pixels, int64_t channels,
-                      const float* addend, bool relu, float* y);
+/// y: the rows in blocks; those that the maps do not have are zero.
+void block_channels(int threads, const float* x, const BlockedRows& b, float* y);
+
+/// The way back, into rows of y that are there: y = relu(x + addend). `addend` is nullptr or as y, and may be
+/// y.
+void unblock_channels(int threads, const float* x, const BlockedRows& b, const float* addend, bool relu,
+                      float* y);
 
 }  // namespace glnet::cpu

@@ -96,17 +96,17 @@ class ConvolutionCode {
   dnnl::memory::dims weight_dims() const {
     return {spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width};
   }
-  dnnl::memory::desc x() const { return x(spec_.batch, Tag::nhwc); }
-  dnnl::memory::desc x(int64_t batch, Tag tag) const;
+  dnnl::memory::desc x() const;
   dnnl::memory::desc weight() const { return {weight_dims(), type_of(spec_.input), Tag::any}; }
   dnnl::memory::desc dense_weight() const { return {weight_dims(), type_of(spec_.input), Tag::oihw}; }
-  dnnl::memory::desc y() const { return y(spec_.batch, Tag::nhwc); }
-  dnnl::memory::desc y(int64_t batch, Tag tag) const;
+  dnnl::memory::desc y() const;
   dnnl::convolution_forward::primitive_desc describe_forward(dnnl::prop_kind kind,
-                                                             const dnnl::primitive_attr& attributes,
-                                                             int64_t batch,
-                                                             dnnl::algorithm algorithm = kDirect,
-                                                             Tag maps = Tag::nhwc) const;
+                                                             const dnnl::primitive_attr& attributes) const {
+    return describe_forward(kind, attributes, kDirect, x(), y(), {spec_.padding, spec_.padding});
+  }
+  dnnl::convolution_forward::primitive_desc describe_forward(
+      dnnl::prop_kind kind, const dnnl::primitive_attr& attributes, dnnl::algorithm algorithm,
+      const dnnl::memory::desc& from, const dnnl::memory::desc& to, const dnnl::memory::dims& padding) const;
 
   static constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 
@@ -130,7 +130,7 @@ class Convolution : ConvolutionCode {
   const std::string& layout() const { return layout_; }
   size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
   size_t workspace_bytes() const {
-    if (winograd_)
+    if (winograd_.maps)
       return scratch_bytes() + aligned(primitive_.src_desc().get_size()) +
              aligned(primitive_.dst_desc().get_size());
     return scratch_bytes() + (pads_channels() ? primitive_.src_desc().get_size() : 0);
@@ -155,9 +155,13 @@ class Convolution : ConvolutionCode {
   static constexpr int64_t kWinogradPixels = 1500;
   /// Bytes of transformed tiles that Winograd's algorithm may take: more costs more memory than it saves
   /// time.
-  static constexpr size_t kWinogradScratch = size_t{48} << 20;
-  /// Makes `primitive_` by Winograd's algorithm, for as many maps at a time as it returns; 0 if it cannot.
-  int64_t describe_winograd();
+  static constexpr size_t kWinogradScratch = size_t{32} << 20;
+  /// Maps and rows of these that are done at a time.
+  struct Tiles {
+    int64_t maps = 0, rows = 0;
+  };
+  /// Makes `primitive_` by Winograd's algorithm; returns nothing if it cannot or does not pay.
+  Tiles describe_winograd();
   void run_winograd(const void* x, const void* packed, const float* bias, const void* residual, void* y,
                     void* workspace) const;
 
@@ -166,7 +170,7 @@ class Convolution : ConvolutionCode {
   /// code (SSE 4.1) misplaces it.
   bool copy_residual_;
   dnnl::convolution_forward::primitive_desc primitive_;
-  int64_t winograd_ = 0;  ///< maps at a time by Winograd's algorithm; 0: another one
+  Tiles winograd_;  ///< by Winograd's algorithm; none: by another one
   dnnl::convolution_forward code_;
   std::string layout_;
 };
@@ -230,39 +234,33 @@ inline dnnl::primitive_attr ConvolutionCode::attributes() {
   return attributes;
 }
 
-inline dnnl::memory::desc ConvolutionCode::x(int64_t batch, Tag tag) const {
-  return {{batch, channels(), spec_.height, spec_.width}, type_of(spec_.input), tag};
+inline dnnl::memory::desc ConvolutionCode::x() const {
+  return {{spec_.batch, channels(), spec_.height, spec_.width}, type_of(spec_.input), Tag::nhwc};
 }
 
-inline dnnl::memory::desc ConvolutionCode::y(int64_t batch, Tag tag) const {
+inline dnnl::memory::desc ConvolutionCode::y() const {
   const auto side = [&](int64_t length, int64_t kernel) {
     return (length + 2 * spec_.padding - kernel) / spec_.stride + 1;
   };
-  return {
-      {batch, spec_.outputs, side(spec_.height, spec_.kernel_height), side(spec_.width, spec_.kernel_width)},
-      type_of(spec_.output),
-      tag};
+  return {{spec_.batch, spec_.outputs, side(spec_.height, spec_.kernel_height),
+           side(spec_.width, spec_.kernel_width)},
+          type_of(spec_.output),
+          Tag::nhwc};
 }
 
 inline dnnl::convolution_forward::primitive_desc ConvolutionCode::describe_forward(
-    dnnl::prop_kind kind, const dnnl::primitive_attr& attributes, int64_t batch, dnnl::algorithm algorithm,
-    Tag maps) const {
+    dnnl::prop_kind kind, const dnnl::primitive_attr& attributes, dnnl::algorithm algorithm,
+    const dnnl::memory::desc& from, const dnnl::memory::desc& to, const dnnl::memory::dims& padding) const {
   using dnnl::memory;
-  const memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
+  const memory::dims stride(2, spec_.stride);
   const memory::desc bias =
       spec_.bias ? memory::desc({spec_.outputs}, memory::data_type::f32, Tag::a) : memory::desc();
 #if DNNL_VERSION_MAJOR >= 3
-  return {engine(),       kind,   algorithm, x(batch, maps), weight(),  bias,
-          y(batch, maps), stride, padding,   padding,        attributes};
+  return {engine(), kind, algorithm, from, weight(), bias, to, stride, padding, padding, attributes};
 #else
-  if (spec_.bias) {
-    return {{kind, algorithm, x(batch, maps), weight(), bias, y(batch, maps), stride, padding, padding},
-            attributes,
-            engine()};
-  }
-  return {{kind, algorithm, x(batch, maps), weight(), y(batch, maps), stride, padding, padding},
-          attributes,
-          engine()};
+  if (spec_.bias)
+    return {{kind, algorithm, from, weight(), bias, to, stride, padding, padding}, attributes, engine()};
+  return {{kind, algorithm, from, weight(), to, stride, padding, padding}, attributes, engine()};
 #endif
 }
 
@@ -317,29 +315,40 @@ inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
   dnnl::primitive_attr attributes = ConvolutionCode::attributes();
   attributes.set_post_ops(post);
   const ThreadCount count(spec_.threads);
-  return describe_forward(dnnl::prop_kind::forward_inference, attributes, spec_.batch);
+  return describe_forward(dnnl::prop_kind::forward_inference, attributes);
 }
 
-inline int64_t Convolution::describe_winograd() {
+inline Convolution::Tiles Convolution::describe_winograd() {
   // Maps go in and out in blocks of 16 channels; what follows the bias is done on the way out.
-  constexpr int64_t kBlock = 16;
+  constexpr int64_t kBlock = 16, kTile = 4;
   const bool fits = spec_.input == DType::float32 && spec_.output == DType::float32 &&
                     spec_.kernel_height == 3 && spec_.kernel_width == 3 && spec_.stride == 1 &&
                     spec_.padding == 1 && spec_.channels % kBlock == 0 && spec_.outputs % kBlock == 0;
-  if (!fits) return 0;
+  if (!fits) return {};
   const ThreadCount count(spec_.threads);
-  for (const int64_t maps : {spec_.batch, int64_t{1}}) {
-    if (maps * spec_.height * spec_.width < kWinogradPixels) return 0;
+  Tiles tiles{spec_.batch, spec_.height};
+  for (int64_t bands = 1;; ++bands) {
+    if (tiles.maps * tiles.rows * spec_.width < kWinogradPixels) return {};
+    // Rows of zeros come with the maps.
+    const auto maps = [&](int64_t channels, int64_t rows) -> dnnl::memory::desc {
+      return {{tiles.maps, channels, rows, spec_.width}, dnnl::memory::data_type::f32, Tag::nChw16c};
+    };
     try {
-      primitive_ = describe_forward(dnnl::prop_kind::forward_inference, attributes(), maps,
-                                    dnnl::algorithm::convolution_winograd, Tag::nChw16c);
+      primitive_ = describe_forward(
+          dnnl::prop_kind::forward_inference, attributes(), dnnl::algorithm::convolution_winograd,
+          maps(spec_.channels, tiles.rows + 2), maps(spec_.outputs, tiles.rows), {0, spec_.padding});
     } catch (const dnnl::error& error) {
-      if (error.status == dnnl_unimplemented) return 0;
+      if (error.status == dnnl_unimplemented) return {};
       throw;
     }
-    if (scratch_bytes() <= kWinogradScratch) return maps;
+    if (scratch_bytes() <= kWinogradScratch) return tiles;
+    if (tiles.maps > 1) {
+      tiles.maps = 1, bands = 0;
+    } else {
+      const int64_t rows = (spec_.height + bands) / (bands + 1);
+      tiles.rows = (rows + kTile - 1) / kTile * kTile;
+    }
   }
-  return 0;
 }
 
 inline Convolution::Convolution(const ConvolutionSpec& spec)
@@ -348,7 +357,7 @@ inline Convolution::Convolution(const ConvolutionSpec& spec)
                      (spec.output != DType::float32 || dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_sse41 ||
                       spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
       winograd_(describe_winograd()) {
-  if (!winograd_) primitive_ = describe();
+  if (!winograd_.maps) primitive_ = describe();
   const ThreadCount count(spec_.threads);
   code_ = dnnl::convolution_forward(primitive_);
   layout_ = name_of_layout(primitive_.weights_desc());
@@ -384,7 +393,7 @@ inline void Convolution::pack_transposed(const float* dense, void* packed) const
 
 inline void Convolution::run(const void* x, const void* packed, const float* bias, const void* residual,
                              void* y, void* workspace) const {
-  if (winograd_) return run_winograd(x, packed, bias, residual, y, workspace);
+  if (winograd_.maps) return run_winograd(x, packed, bias, residual, y, workspace);
   const ThreadCount count(spec_.threads);
   if (pads_channels()) {
     void* padded = static_cast<std::byte*>(workspace) + scratch_bytes();
@@ -423,25 +432,29 @@ inline void Convolution::run_winograd(const void* x, const void* packed, const f
       {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)},
   };
   if (spec_.bias) arguments.emplace(DNNL_ARG_BIAS, memory(primitive_.bias_desc(), bias));
+  const auto& [maps, rows] = winograd_;
   const int64_t pixels = spec_.height * spec_.width;
-  for (int64_t n = 0; n < spec_.batch; n += winograd_) {
+  for (int64_t n = 0; n < spec_.batch; n += maps) {
     const int64_t in = n * pixels * spec_.channels, out = n * pixels * spec_.outputs;
-    block_channels(spec_.threads, static_cast<const float*>(x) + in, winograd_, pixels, spec_.channels,
-                   reinterpret_cast<float*>(blocked_x));
-    {
-      const ThreadCount count(spec_.threads);
-      execute(code_, arguments);
+    for (int64_t row = 0; row < spec_.height; row += rows) {
+      block_channels(spec_.threads, static_cast<const float*>(x) + in,
+                     {maps, spec_.height, spec_.width, spec_.channels, row - 1, rows + 2},
+                     reinterpret_cast<float*>(blocked_x));
+      {
+        const ThreadCount count(spec_.threads);
+        execute(code_, arguments);
+      }
+      unblock_channels(spec_.threads, reinterpret_cast<const float*>(blocked_y),
+                       {maps, spec_.height, spec_.width, spec_.outputs, row, rows},
+                       addend ? addend + out : nullptr, spec_.relu, static_cast<float*>(y) + out);
     }
-    unblock_channels(spec_.threads, reinterpret_cast<const float*>(blocked_y), winograd_, pixels,
-                     spec_.outputs, addend ? addend + out : nullptr, spec_.relu,
-                     static_cast<float*>(y) + out);
   }
 }
 
 inline dnnl::convolution_backward_data::primitive_desc ConvolutionBackwardData::describe() const {
   const dnnl::memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
   const ThreadCount count(spec_.threads);
-  const auto forward = describe_forward(dnnl::prop_kind::forward_training, attributes(), spec_.batch);
+  const auto forward = describe_forward(dnnl::prop_kind::forward_training, attributes());
 #if DNNL_VERSION_MAJOR >= 3
   return {engine(), kDirect, x(), weight(), y(), stride, padding, padding, forward, attributes()};
 #else
