@@ -146,6 +146,10 @@ function print(results: Result[]): void {
         ['  total', `${formatSeconds(seconds)}${beside(peer && formatSeconds(peer.seconds))}`],
         ...Object.entries(stages).map(([stage, value]) => [`    ${stage}`, formatSeconds(value)] as const),
         ['  patches', `${report.patches} at ${report.patchesPerSecond.toFixed(2)}/s`],
+        [
+          '  multiply-adds',
+          `${(report.multiplyAdds / 1e9).toFixed(0)} G, ${((2e-9 * report.multiplyAdds) / (stages.global + stages.patches)).toFixed(0)} GFLOP/s`,
+        ],
         ['  pool peak', formatBytes(report.poolPeakBytes)],
         [
           '  process peak',

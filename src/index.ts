@@ -24,6 +24,7 @@ export {
 } from './inference/glnet';
 export type { Precision, PrecisionChoice } from './inference/networks';
 export type { Band, Output, Progress, SegmentMode, TimedStage } from './inference/predict';
+export type { ChromeTrace } from './inference/profile';
 export { openRaster, type Pixels, type Raster, type RasterOptions, type RasterSource } from './raster/raster';
 export type { DeviceKind, Memory } from './tensor/device';
 export { parseTrainConfig, type TrainConfig } from './training/config';

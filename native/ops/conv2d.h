@@ -52,7 +52,7 @@ struct Conv2d {
     check_rank(kName, "x", x, 4);
     check_rank(kName, "weight", weight, 4);
     check(!overwrite || residual, kName, ": there is no residual to overwrite");
-    check(!overwrite || residual.storage != x.storage, kName, ": x cannot be overwritten while it is read");
+    check(!overwrite || residual.data != x.data, kName, ": x cannot be overwritten while it is read");
     check(weight.dtype == x.dtype, kName, ": weight is ", name_of(weight.dtype), ", x is ", name_of(x.dtype));
     y.shape = conv2d_shape(kName, x.shape, weight.shape, stride, padding);
     if (bias) check_shape(kName, "bias", bias, {weight.dim(0)});

@@ -24,7 +24,7 @@ import { renderCharts } from './chart';
 import { PrecisionComparison, type PrecisionDifference } from './compare-precision';
 import { matrixChart, tableChart } from './evaluation-picture';
 import { errorInfo, formatBytes, formatColumns, formatError, formatSeconds, plural } from './format';
-import { makeFolder } from './inputs';
+import { makeFolder, writeText } from './inputs';
 import { catchInterrupts } from './interrupt';
 import { createProgress, type ImageProgress } from './progress';
 
@@ -301,8 +301,4 @@ function reportOf(
     failed: failed.map(({ id, error }) => ({ id, error: errorInfo(error) })),
     processPeakBytes: process.resourceUsage().maxRSS * 1024,
   };
-}
-
-async function writeText(file: string, text: string): Promise<void> {
-  await replaceFile(file, undefined, (handle) => handle.writeFile(text));
 }

@@ -3,6 +3,7 @@ import { mkdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
 import { GlnetError } from '../errors';
+import { replaceFile } from '../raster/png';
 
 /** What a folder's images end in. */
 const imageExtensions = ['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff'];
@@ -166,4 +167,9 @@ function isInside(file: string, folder: string): boolean {
 function fileKey(file: string): string {
   const absolute = path.resolve(file);
   return process.platform === 'linux' ? absolute : absolute.toLowerCase();
+}
+
+/** Writes a file beside its place and moves it there. */
+export async function writeText(file: string, text: string): Promise<void> {
+  await replaceFile(file, undefined, (handle) => handle.writeFile(text));
 }

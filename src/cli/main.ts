@@ -127,6 +127,10 @@ segment
   .option('--confidence', 'also <name>.confidence.png: 0 to 255, how sure each pixel’s label is')
   .option('--resume', 'skip images whose results are there already: those are always complete')
   .option('--json', 'a report as JSON on standard output, everything else on standard error')
+  .option(
+    '--profile <file>',
+    'when each op and stage ran, as a trace for Perfetto (ui.perfetto.dev) or chrome://tracing; a GPU runs slower then',
+  )
   .addHelpText(
     'after',
     `

@@ -21,7 +21,7 @@ import {
   formatTable,
   plural,
 } from './format';
-import { filesOf, findInputs, type Job, makeFolder, planJobs } from './inputs';
+import { filesOf, findInputs, type Job, makeFolder, planJobs, writeText } from './inputs';
 import { catchInterrupts } from './interrupt';
 import { createProgress, type ImageProgress } from './progress';
 
@@ -45,6 +45,7 @@ export interface SegmentArguments
   stretch?: [number, number];
   maxPixels?: number;
   json?: boolean;
+  profile?: string;
 }
 
 /** What became of an image, as `--json` prints it. */
@@ -109,6 +110,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
   try {
     if (todo.length > 0) {
       await makeFolder(options.out);
+      if (options.profile !== undefined) await makeFolder(path.dirname(options.profile));
       const { weights, device, precision, threads, memoryLimit } = options;
       await using model = await GLNet.load(weights, {
         ...(device !== undefined && { device }),
@@ -117,6 +119,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
         ...(memoryLimit !== undefined && { memoryLimit }),
       });
       if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
+      const stopProfile = options.profile === undefined ? undefined : model.startProfile();
       // A single image is spread over all devices; of several, each device takes one.
       lanes = Math.min(model.devices.length, todo.length);
       const devices = lanes > 1 ? 1 : model.devices.length;
@@ -143,6 +146,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
         }
       };
       await Promise.all(Array.from({ length: lanes }, work));
+      if (stopProfile) await writeText(options.profile!, `${JSON.stringify(stopProfile())}\n`);
     }
   } finally {
     progress.clear();

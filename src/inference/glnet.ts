@@ -27,6 +27,7 @@ import {
   type SegmentMode,
   type TimedStage,
 } from './predict';
+import { type ChromeTrace, Profile } from './profile';
 
 export interface LoadOptions {
   /**
@@ -88,6 +89,8 @@ export interface SegmentReport {
   refinement?: Refinement;
   /** Names of the devices that computed, such as `cuda:0`. */
   devices: string[];
+  /** As the ops compute them: of all calls, where they overlap. */
+  multiplyAdds: number;
   /** The most bytes that tensors took at once on a device, weights included; of all calls, where they overlap. */
   poolPeakBytes: number;
   /** The most memory that the process has had, so far in its life. */
@@ -145,6 +148,7 @@ export class GLNet {
   readonly #file: ModelFile;
   readonly #workers: readonly Worker[];
   readonly #running = new Set<Promise<unknown>>();
+  #profile: Profile | undefined;
   #disposed: Promise<void> | undefined;
 
   private constructor(file: ModelFile, stores: readonly NetworkStore[], fallback: string | undefined) {
@@ -297,9 +301,12 @@ export class GLNet {
     checkAborted(options.signal);
     const workers = this.#leastBusy(options.devices ?? this.#workers.length);
     for (const worker of workers) worker.calls += 1;
+    const multiplyAdds = () => workers.reduce((sum, { store }) => sum + store.device.multiplyAdds(), 0);
+    const before = multiplyAdds();
     try {
       const networks = await Promise.all(workers.map(({ store }) => store.get(mode, options.outputs)));
       const loaded = performance.now();
+      this.#profile?.addStage('load', (loaded - start) / 1000);
       const report = await predict(networks, raster, {
         mode,
         outputs: options.outputs,
@@ -310,6 +317,7 @@ export class GLNet {
         coarseToFine: options.mode === 'coarse-to-fine' ? { margin } : undefined,
         signal: options.signal,
         onProgress: options.onProgress,
+        onStage: (stage, seconds) => this.#profile?.addStage(stage, seconds),
         onBand,
       });
       report.seconds.load = (loaded - start) / 1000;
@@ -322,6 +330,7 @@ export class GLNet {
         // A batch may run while the next window is read.
         patchesPerSecond: report.patches / (report.seconds.patches + report.seconds.read || 1),
         devices: devices.map((device) => device.name),
+        multiplyAdds: multiplyAdds() - before,
         poolPeakBytes: Math.max(...devices.map((device) => device.memory().peak)),
         processPeakBytes: process.resourceUsage().maxRSS * 1024,
       };
@@ -331,6 +340,22 @@ export class GLNet {
     } finally {
       for (const worker of workers) worker.calls -= 1;
     }
+  }
+
+  /**
+   * Records every op and stage until the function that this returns is called, which gives a trace in the format of
+   * Chrome's profiler. Meanwhile a GPU is waited for after each op, so that its time is its own.
+   * @throws GlnetError ERR_INVALID_ARGUMENT if it records already; ERR_DISPOSED.
+   */
+  startProfile(): () => ChromeTrace {
+    if (this.#disposed) throw new GlnetError('ERR_DISPOSED', 'the model was disposed of');
+    if (this.#profile) throw new GlnetError('ERR_INVALID_ARGUMENT', 'a profile is being recorded already');
+    const profile = new Profile(this.#workers.map(({ store }) => store.device));
+    this.#profile = profile;
+    return () => {
+      this.#profile = undefined;
+      return profile.stop();
+    };
   }
 
   /** Whether there is a device left that has not failed. */

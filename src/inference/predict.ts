@@ -67,6 +67,8 @@ export interface PredictOptions {
   coarseToFine?: CoarseToFine | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
+  /** Learns of each time that is charged to a stage, at its end. */
+  onStage?: ((stage: TimedStage, seconds: number) => void) | undefined;
   /** Sees the logits that will be stitched; must not keep them. */
   onLogits?: ((output: Output, source: StitchSource) => void) | undefined;
   /** Receives the result from top to bottom, each output by itself. */
@@ -209,8 +211,10 @@ class Prediction {
   /** Adds the time since the last call to a stage. */
   #charge(stage: TimedStage): void {
     const now = performance.now();
-    this.#report.seconds[stage] += (now - this.#clock) / 1000;
+    const seconds = (now - this.#clock) / 1000;
+    this.#report.seconds[stage] += seconds;
     this.#clock = now;
+    this.#options.onStage?.(stage, seconds);
   }
 
   async #read(window: Window, device: Device): Promise<Tensor> {

@@ -83,16 +83,16 @@ inline Conv2d special_conv2d(Builder& b, int64_t outputs, const std::vector<doub
 
 inline void conv2d_cases(Suite& suite) {
   const Conv2dSizes sizes[] = {
-      {1, 1, 1, 1, 1, 1, 1, 0},       {1, 1, 1, 1, 1, 3, 1, 1},      {1, 1, 1, 5, 64, 3, 1, 1},
-      {2, 31, 33, 3, 64, 7, 2, 3},    {1, 64, 61, 3, 8, 7, 2, 3},    {1, 31, 33, 5, 7, 3, 1, 1},
-      {2, 13, 17, 31, 21, 3, 1, 1},   {3, 7, 5, 64, 7, 3, 1, 1},     {1, 23, 19, 31, 2, 3, 1, 1},
-      {1, 19, 23, 16, 3, 5, 1, 2},    {1, 9, 40, 17, 1, 1, 1, 0},    {2, 33, 31, 31, 33, 1, 1, 0},
-      {1, 33, 33, 64, 128, 1, 2, 0},  {1, 33, 32, 31, 64, 3, 2, 1},  {1, 31, 31, 16, 2, 3, 2, 1},
-      {1, 11, 13, 7, 5, 2, 1, 0},     {1, 11, 13, 7, 5, 4, 3, 2},    {1, 5, 5, 3, 7, 1, 1, 1},
-      {1, 3, 3, 3, 4, 3, 1, 4},       {1, 16, 16, 256, 64, 1, 1, 0}, {6, 16, 16, 64, 64, 3, 1, 1},
-      {1, 127, 127, 16, 7, 3, 1, 1},  {1, 5, 6, 2, 2, 5, 1, 0},      {1, 23, 29, 40, 131, 3, 1, 1},
-      {2, 31, 17, 5, 133, 3, 1, 1},   {1, 33, 31, 32, 48, 3, 1, 1},  {2, 18, 15, 128, 64, 3, 1, 1},
-      {1, 16, 16, 512, 512, 3, 1, 1},
+      {1, 1, 1, 1, 1, 1, 1, 0},      {1, 1, 1, 1, 1, 3, 1, 1},        {1, 1, 1, 5, 64, 3, 1, 1},
+      {2, 31, 33, 3, 64, 7, 2, 3},   {1, 64, 61, 3, 8, 7, 2, 3},      {1, 31, 33, 5, 7, 3, 1, 1},
+      {2, 13, 17, 31, 21, 3, 1, 1},  {3, 7, 5, 64, 7, 3, 1, 1},       {1, 23, 19, 31, 2, 3, 1, 1},
+      {1, 19, 23, 16, 3, 5, 1, 2},   {1, 9, 40, 17, 1, 1, 1, 0},      {2, 33, 31, 31, 33, 1, 1, 0},
+      {1, 33, 33, 64, 128, 1, 2, 0}, {1, 33, 32, 31, 64, 3, 2, 1},    {1, 31, 31, 16, 2, 3, 2, 1},
+      {1, 11, 13, 7, 5, 2, 1, 0},    {1, 11, 13, 7, 5, 4, 3, 2},      {1, 5, 5, 3, 7, 1, 1, 1},
+      {1, 3, 3, 3, 4, 3, 1, 4},      {1, 16, 16, 256, 64, 1, 1, 0},   {6, 16, 16, 64, 64, 3, 1, 1},
+      {1, 127, 127, 16, 7, 3, 1, 1}, {1, 5, 6, 2, 2, 5, 1, 0},        {1, 23, 29, 40, 131, 3, 1, 1},
+      {2, 31, 17, 5, 133, 3, 1, 1},  {1, 33, 31, 32, 48, 3, 1, 1},    {2, 18, 15, 128, 64, 3, 1, 1},
+      {2, 29, 31, 160, 48, 3, 1, 1}, {1, 141, 139, 176, 16, 3, 1, 1},
   };
   for (const Conv2dSizes& s : sizes) {
     suite.add<Conv2d>(name_of(s), [=](Builder& b) { return random_conv2d(b, s, false, false, false); });
@@ -109,7 +109,7 @@ inline void conv2d_cases(Suite& suite) {
                         [=](Builder& b) { return random_conv2d(b, s, bias, residual, relu); });
       if (!residual) continue;
       for (const int64_t kernel : {1, 3}) {
-        const Conv2dSizes even{2, 17, 13, 32, outputs, kernel, 1, kernel / 2};
+        const Conv2dSizes even{2, 17, 13, 32, outputs, kernel, 1, static_cast<int>(kernel / 2)};
         suite.add<Conv2d>(
             "kernel " + std::to_string(kernel) + ", to " + std::to_string(outputs) + with + " overwritten",
             [=](Builder& b) {
@@ -150,6 +150,14 @@ inline void conv2d_cases(Suite& suite) {
         return op;
       },
       "weight [2, 5, 3, 3] takes 5 channels, and x [1, 4, 4, 3] has 3");
+  suite.refuses<Conv2d>(
+      "nothing to overwrite",
+      [](Builder& b) {
+        Conv2d op = random_conv2d(b, {1, 4, 4, 3, 3, 3, 1, 1}, false, false, false);
+        op.overwrite = true;
+        return op;
+      },
+      "there is no residual to overwrite");
   suite.refuses<Conv2d>(
       "dtypes that differ",
       [](Builder& b) {

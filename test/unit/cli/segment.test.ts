@@ -172,6 +172,40 @@ test('an image too large for the limit, and one too large for the memory, are ba
   expect(filesIn('starved')).toEqual([]);
 });
 
+test('--profile writes a trace of all ops and stages', async () => {
+  const { code } = await segment(['in/rgb.png', '-o', 'profiled', '--profile', 'traces/run.json']);
+  expect(code).toBe(0);
+  expect(filesIn('traces')).toEqual(['run.json']);
+  const { traceEvents } = JSON.parse(readFileSync(at('traces/run.json'), 'utf8'));
+  const names = traceEvents.filter(({ ph }: { ph: string }) => ph === 'M');
+  expect(names.map(({ args }: { args: { name: string } }) => args.name)).toEqual(['stages', 'cpu:0']);
+  const spans = traceEvents.filter(({ ph }: { ph: string }) => ph === 'X');
+  const of = (tid: number) => spans.filter((span: { tid: number }) => span.tid === tid);
+  expect(new Set(of(0).map(({ name }: { name: string }) => name))).toEqual(
+    new Set(['load', 'read', 'global', 'patches', 'stitch', 'write']),
+  );
+  let end = 0;
+  let multiplyAdds = 0;
+  for (const { cat, ts, dur, args } of of(1)) {
+    expect(cat).toBe('op');
+    // In order, one after the other, after the start.
+    expect(ts).toBeGreaterThanOrEqual(end - 0.002);
+    end = ts + dur;
+    multiplyAdds += args.multiplyAdds ?? 0;
+  }
+  expect(of(1).map(({ name }: { name: string }) => name)).toEqual(
+    expect.arrayContaining(['pack', 'conv2d', 'aggregate_conv', 'stitch']),
+  );
+  const model = await GLNet.load(at('model.safetensors'));
+  const { report } = await model.segment(at('in/rgb.png'));
+  expect(multiplyAdds).toBeCloseTo(report.multiplyAdds, -1);
+  const stop = model.startProfile();
+  expect(() => model.startProfile()).toThrow('a profile is being recorded already');
+  expect(stop().traceEvents.filter(({ ph }) => ph === 'X')).toEqual([]);
+  await model.dispose();
+  expect(() => model.startProfile()).toThrow('the model was disposed of');
+});
+
 test('options reach the network', async () => {
   const { code, stdout } = await segment(
     [
