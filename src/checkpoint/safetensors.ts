@@ -70,11 +70,11 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       metadata,
       tensors,
       close: () => file.close(),
-      async read(name: string): Promise<HostTensor> {
+      async read(name: string, into?: ArrayBuffer): Promise<HostTensor> {
         const entry = tensors.get(name);
         if (!entry) throw new GlnetError('ERR_INVALID_ARGUMENT', `${path}: there is no tensor ${name}`);
         const { dtype, shape, start, end } = entry;
-        return { dtype, shape, data: await file.read(start, end - start, `tensor ${name}`) };
+        return { dtype, shape, data: await file.read(start, end - start, `tensor ${name}`, into) };
       },
     };
   } catch (error) {

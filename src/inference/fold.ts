@@ -31,9 +31,9 @@ export function normAfter(name: string): string | undefined {
   return place! + (number ? `bn${number}` : 'downsample.1');
 }
 
-/** `norm(conv(x))` as one convolution. The convolution has no bias. */
+/** `norm(conv(x))` as one convolution. The convolution has no bias; its weight, if it is float32, is overwritten. */
 export function foldBatchNorm(weight: HostTensor, norm: Norm): FoldedConv {
-  const values = toFloat32(weight).slice();
+  const values = toFloat32(weight);
   const [scale, shift, mean, variance] = normFields.map((field) => toFloat32(norm[field])) as [
     Float32Array,
     Float32Array,

@@ -1,7 +1,7 @@
 /** The networks of a model file, loaded as modes ask for them and composed for inference. */
 import { binding } from '../binding';
 import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
-import { type HostTensor, toFloat32 } from '../checkpoint/state-dict';
+import { dtypeBytes, elementCount, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import type { BranchMaps, Head, Share } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
 import { AggregateConv, ComposedConv } from '../nn/layers';
@@ -95,6 +95,10 @@ export class NetworkStore {
   /** By what they hold, so that what modes share is on the device once. */
   readonly #tensors = new Map<string, Promise<Tensor>>();
   readonly #networks = new Map<string, Promise<Networks>>();
+  /** Where a weight lies between the file and the device. One at a time: freed, they would fill the process's heap. */
+  #weight = new ArrayBuffer(0);
+  /** Ends when the networks that were asked for so far are built. */
+  #built: Promise<unknown> = Promise.resolve();
 
   /** The file stays the caller's. */
   constructor(file: ModelFile, device: Device, precision: Precision = 'float32') {
@@ -116,7 +120,8 @@ export class NetworkStore {
     const key = [mode, ...wanted].join(' ');
     let networks = this.#networks.get(key);
     if (!networks) {
-      networks = this.#build(mode, wanted);
+      networks = this.#built.then(() => this.#build(mode, wanted));
+      this.#built = networks.catch(() => {});
       this.#networks.set(key, networks);
       // A failure is not remembered: the next call may fare better.
       networks.catch(() => this.#networks.delete(key));
@@ -170,19 +175,25 @@ export class NetworkStore {
     const located = this.#file.locate(mode);
     const tensors = new Map<string, Tensor>();
     const read = (name: string) => this.#file.read(located.get(name)!);
+    const readWeight = (stored: string) => {
+      const { dtype, shape } = this.#file.tensors.get(stored)!;
+      const bytes = elementCount(shape) * dtypeBytes[dtype];
+      if (this.#weight.byteLength < bytes) this.#weight = new ArrayBuffer(bytes);
+      return this.#file.read(stored, this.#weight);
+    };
     for (const [name, stored] of located) {
       if (/\.(bn\d|downsample\.1)\.\w+$/.test(name)) continue;
       if (this.#composes && headLayers.some((layer) => name.startsWith(layer))) continue;
       const norm = normAfter(name);
       if (!norm) {
-        tensors.set(name, await this.#tensor(stored, () => this.#file.read(stored)));
+        tensors.set(name, await this.#tensor(stored, () => readWeight(stored)));
         continue;
       }
       // Statistics may have moved where weights did not, so both decide what is the same.
       const fields = normFields.map((field) => `${norm}.${field}`);
       const key = [name, ...fields].map((each) => located.get(each)).join(' ');
       const fold = lazily(async () => {
-        const [weight, ...statistics] = await Promise.all([name, ...fields].map(read));
+        const [weight, ...statistics] = await Promise.all([readWeight(stored), ...fields.map(read)]);
         const entries = normFields.map((field, i) => [field, statistics[i]!] as const);
         return foldBatchNorm(weight!, Object.fromEntries(entries) as Norm);
       });
@@ -191,7 +202,6 @@ export class NetworkStore {
         tensors.set(name.replace(/weight$/, part), await tensor);
       }
     }
-    await this.device.synchronize();
     return tensors;
   }
 
@@ -240,7 +250,17 @@ export class NetworkStore {
   #tensor(key: string, read: () => Promise<HostTensor>): Promise<Tensor> {
     let tensor = this.#tensors.get(key);
     if (!tensor) {
-      tensor = read().then((host) => this.#upload(host));
+      tensor = read().then(async (host) => {
+        const uploaded = this.#upload(host);
+        try {
+          // The memory that it was read into may be the next one's.
+          await this.device.synchronize();
+        } catch (error) {
+          uploaded.dispose();
+          throw error;
+        }
+        return uploaded;
+      });
       this.#tensors.set(key, tensor);
       tensor.catch(() => this.#tensors.delete(key));
     }
