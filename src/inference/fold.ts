@@ -66,16 +66,9 @@ export interface ComposedWeights {
   readonly sum: FoldedConv;
 }
 
-/** Input channels of a layer, from `first` on. */
-interface Channels {
-  readonly first: number;
-  readonly count: number;
-}
-
 /** The composed kernels of {@link compose} before they are rounded: [k·k·K, C, l, l]. */
 interface Products {
   readonly values: Float64Array;
-  readonly bias: Float64Array;
   /** K, k, C, l. */
   readonly outputs: number;
   readonly kernel: number;
@@ -121,7 +114,7 @@ export async function compose(
       bias: fromFloat32([taps * outputs], Float32Array.from(bias)),
     },
     sum: { weight: fromFloat32([outputs, taps * outputs, kernel, kernel], sum), bias: second.bias },
-    products: { values, bias, outputs, kernel, channels, side },
+    products: { values, outputs, kernel, channels, side },
   };
 }
 
@@ -139,17 +132,17 @@ function emptyKernel(outputs: number, side: number, channels: number): Kernel {
   return { values, bias: new Float64Array(outputs), outputs, side, channels };
 }
 
-/** The products' kernels, each where its tap has it; without the bias, which stays with the products. */
-function gatherProducts({ values, outputs, kernel, channels, side }: Products, from: Channels): Kernel {
-  const whole = emptyKernel(outputs, kernel + side - 1, from.count);
+/** The products' kernels over their last input channels, each where its tap has it; without the bias, which stays with the products. */
+function gatherProducts({ values, outputs, kernel, channels, side }: Products, count: number): Kernel {
+  const whole = emptyKernel(outputs, kernel + side - 1, count);
   for (let tap = 0; tap < kernel * kernel; tap++) {
     const [dy, dx] = [Math.floor(tap / kernel), tap % kernel];
     for (let k = 0; k < outputs; k++) {
       for (let y = 0; y < side; y++) {
         for (let x = 0; x < side; x++) {
-          const to = ((k * whole.side + dy + y) * whole.side + dx + x) * from.count;
-          for (let c = 0; c < from.count; c++) {
-            const at = ((tap * outputs + k) * channels + from.first + c) * side * side + y * side + x;
+          const to = ((k * whole.side + dy + y) * whole.side + dx + x) * count;
+          for (let c = 0; c < count; c++) {
+            const at = ((tap * outputs + k) * channels + channels - count + c) * side * side + y * side + x;
             whole.values[to + c]! += values[at]!;
           }
         }
@@ -198,8 +191,7 @@ async function through(kernel: Kernel, conv: FoldedConv): Promise<Kernel> {
 /**
  * A level of the pyramid and what follows it, as one convolution from its laterals' sums to the classes: smooth*_1,
  * smooth*_2 and the composed head. It leaves out that each of these layers pads with zeros: what steps outside after
- * one of them comes in again with the next. So it is exact where no path steps outside, {@link foldedMargin} from the
- * border.
+ * one of them comes in again with the next. So it is exact where no path steps outside, three pixels from the border.
  * @param products of the head, whose last input channels are the level's
  * @returns weight [K, C, 9, 9] over p, the other branch's ps0, ps1 and ps2 in this order, as far as they are there;
  *   the bias is that of smooth*_1 and smooth*_2
@@ -210,7 +202,7 @@ export async function foldLevel(
   smooth2: FoldedConv,
   lastChannels: number,
 ): Promise<FoldedConv> {
-  const head = gatherProducts(products, { first: products.channels - lastChannels, count: lastChannels });
+  const head = gatherProducts(products, lastChannels);
   const second = await through(head, smooth2);
   const first = await through(second, smooth1);
   const own = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!] as const;

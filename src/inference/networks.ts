@@ -4,7 +4,7 @@ import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
 import { dtypeBytes, elementCount, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import type { BranchMaps, Head, Share } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
-import { AggregateConv, ComposedConv } from '../nn/layers';
+import { ComposedConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
 import { cast } from '../tensor/cast';
 import type { Device, DeviceKind } from '../tensor/device';
@@ -192,15 +192,11 @@ export class NetworkStore {
       // Statistics may have moved where weights did not, so both decide what is the same.
       const fields = normFields.map((field) => `${norm}.${field}`);
       const key = [name, ...fields].map((each) => located.get(each)).join(' ');
-      const fold = lazily(async () => {
+      await this.#conv(tensors, name.replace(/\.weight$/, ''), key, async () => {
         const [weight, ...statistics] = await Promise.all([readWeight(stored), ...fields.map(read)]);
         const entries = normFields.map((field, i) => [field, statistics[i]!] as const);
         return foldBatchNorm(weight!, Object.fromEntries(entries) as Norm);
       });
-      for (const part of ['weight', 'bias'] as const) {
-        const tensor = this.#tensor(`${key} ${part}`, async () => (await fold())[part]);
-        tensors.set(name.replace(/weight$/, part), await tensor);
-      }
     }
     return tensors;
   }
@@ -212,38 +208,42 @@ export class NetworkStore {
       weight: await this.#file.read(located.get(`${name}.weight`)!),
       bias: await this.#file.read(located.get(`${name}.bias`)!),
     });
-    const name = output === 'local' ? 'fpn_local.classify' : 'ensemble_conv';
     // A phase may share the weights of another and not its biases.
-    const parts = [smoothLayer, name].flatMap((each) => [`${each}.weight`, `${each}.bias`]);
-    const key = parts.map((part) => located.get(part)).join(' ');
+    const keyOf = (...layers: readonly string[]) =>
+      layers.flatMap((each) => [located.get(`${each}.weight`), located.get(`${each}.bias`)]).join(' ');
+    const name = output === 'local' ? 'fpn_local.classify' : 'ensemble_conv';
+    const key = keyOf(smoothLayer, name);
     const composed = lazily(async () => compose(await layer(smoothLayer), await layer(name)));
     const parameters = new Map<string, Tensor>();
     for (const step of ['taps', 'sum'] as const) {
-      for (const part of ['weight', 'bias'] as const) {
-        const tensor = this.#tensor(`${key} ${step} ${part}`, async () => (await composed())[step][part]);
-        parameters.set(`${step}.${part}`, await tensor);
-      }
+      await this.#conv(parameters, step, `${key} ${step}`, async () => (await composed())[step]);
     }
-    const head = new ComposedConv(new Parameters(parameters));
-    if (!this.#foldsLastLevel) return head;
-    const folded = lazily(async () => {
-      const [smooth1, smooth2] = [await layer(lastSmooth[0]), await layer(lastSmooth[1])];
-      const { fpn, sharing } = this.config;
-      const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
-      return foldLevel((await composed()).products, smooth1, smooth2, lastChannels);
-    });
-    const lastKey = lastSmooth.flatMap((each) => [
-      located.get(`${each}.weight`),
-      located.get(`${each}.bias`),
-    ]);
+    if (this.#foldsLastLevel) {
+      await this.#conv(parameters, 'last', `${key} ${keyOf(...lastSmooth)} last`, async () => {
+        const [smooth1, smooth2] = [await layer(lastSmooth[0]), await layer(lastSmooth[1])];
+        const { fpn, sharing } = this.config;
+        const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
+        return foldLevel((await composed()).products, smooth1, smooth2, lastChannels);
+      });
+    }
+    return new ComposedConv(new Parameters(parameters));
+  }
+
+  /**
+   * Puts a convolution's weight and bias among some tensors, as `name.weight` and `name.bias`.
+   * @param key names what they hold
+   * @param make is called once, unless both are on the device
+   */
+  async #conv(
+    tensors: Map<string, Tensor>,
+    name: string,
+    key: string,
+    make: () => Promise<FoldedConv>,
+  ): Promise<void> {
+    const made = lazily(make);
     for (const part of ['weight', 'bias'] as const) {
-      const tensor = this.#tensor(
-        `${[key, ...lastKey].join(' ')} last ${part}`,
-        async () => (await folded())[part],
-      );
-      parameters.set(`last.${part}`, await tensor);
+      tensors.set(`${name}.${part}`, await this.#tensor(`${key} ${part}`, async () => (await made())[part]));
     }
-    return Object.assign(head, { last: new AggregateConv(new Parameters(parameters).at('last')) });
   }
 
   /** @param key names what the tensor holds */

@@ -33,7 +33,7 @@ export interface Head {
 }
 
 /** Rows and columns at each border of which {@link Head.last} knows nothing: of three layers of 3x3 one after the other. */
-export const foldedMargin = 3;
+const foldedMargin = 3;
 
 /** Rows of p that a row of the margin depends on, and of what is made of it, layer by layer. */
 const stripDepths = [foldedMargin + 4, foldedMargin + 3, foldedMargin + 2] as const;

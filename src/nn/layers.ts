@@ -95,12 +95,15 @@ export class AggregateConv {
 
 /** Two convolutions in a row that were composed, see inference/fold.ts. */
 export class ComposedConv {
+  /** The pyramid's last level, folded: see models/fpn.ts, Head. */
+  readonly last?: AggregateConv;
   readonly #taps: AggregateConv;
   readonly #weight: Tensor;
   readonly #bias: Tensor;
 
-  /** @param parameters `taps.weight`, `taps.bias`, `sum.weight`, `sum.bias` */
+  /** @param parameters `taps.weight`, `taps.bias`, `sum.weight`, `sum.bias`; `last.weight`, `last.bias` if there are any */
   constructor(parameters: Parameters) {
+    if (parameters.has('last.weight')) this.last = new AggregateConv(parameters.at('last'));
     this.#taps = new AggregateConv(parameters.at('taps'));
     this.#weight = parameters.get('sum.weight');
     this.#bias = parameters.get('sum.bias');
