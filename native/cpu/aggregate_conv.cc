@@ -3,7 +3,8 @@
 // each of its pixels with all k x k matrices of the kernel, and a gather, the same for all such sources, adds
 // them up for each pixel of y: per row of y first down the columns, to k maps (one for each column of the
 // kernel) of one row of the source's width, then along the row. A tap that steps outside the target grid has
-// no term, so that the zero padding is exact.
+// no term, so that the zero padding is exact. With few outputs a source on the target grid goes half this
+// way: one convolution by each column of the kernel gives k maps, and the gather adds them up along the row.
 //
 // The products of all sources are alive together, so that y is read and written once: the outputs are done in
 // slices, and the patches in groups, such that they fit kProductBudget. In float32 the ordinary convolutions
@@ -109,6 +110,7 @@ GLNET_MULTIVERSION void to_bfloat16(const float* from, int64_t n, bfloat16* to) 
 
 /// What becomes of one source.
 struct Part {
+  Way way = Way::plain;
   const GridSource* source = nullptr;
   int64_t first = 0;    ///< its first input channel in the weight
   bool direct = false;  ///< read in place; else its crops or its resized maps are made first
@@ -139,8 +141,8 @@ struct Plan {
   const AggregateConv& op;
   int threads;
   int64_t outputs, kernel, batch, height, width;
-  std::vector<Part> plain, taps;
-  bool gathers;      ///< else the last plain convolution finishes y
+  std::vector<Part> plain, taps;  ///< the second: all that is gathered
+  bool gathers;                   ///< else the last plain convolution finishes y
   bool accumulates;  ///< plain convolutions write float32 sums, which lie before the products; else y
   int64_t slice, slices, group;
   Terms columns;
@@ -148,7 +150,11 @@ struct Plan {
   // thread.
   int64_t scratch_bytes = 0, map_bytes = 0, product_floats = 0, band_floats = 0, row_floats = 0;
 
-  int64_t slice_taps() const { return kernel * kernel * slice; }
+  /// Products of a pixel of a source: in whole vectors, which oneDNN is faster with.
+  int64_t products_of(const Part& part) const {
+    const int64_t n = (part.way == Way::taps ? kernel * kernel : kernel) * slice;
+    return n < kLanes ? n : round_up(n, kLanes);
+  }
   int64_t thread_floats() const { return round_up(band_floats + row_floats, kLanes); }
   size_t workspace_bytes() const {
     return static_cast<size_t>(scratch_bytes + map_bytes + 4 * (product_floats + threads * thread_floats()));
@@ -178,16 +184,17 @@ Plan::Plan(const AggregateConv& op, int threads)
     } else {
       part.height = s.base_height(), part.width = s.base_width();
     }
-    const bool by_taps = taps_pay({.own = part.height * part.width,
-                                   .target = s.height() * s.width(),
-                                   .channels = s.channels(),
-                                   .resized = !s.sizes.empty()},
-                                  op.weight);
+    part.way = best_way({.own = part.height * part.width,
+                         .target = height * width,
+                         .channels = s.channels(),
+                         .resized = !s.sizes.empty()},
+                        op.weight);
+    if (part.way == Way::columns) part.height = height, part.width = width;
     part.first = first;
     first += s.channels();
     part.shared = s.batch() == 1 && batch > 1;
-    part.direct = !s.cropped() && !s.windowed() && (by_taps || s.sizes.empty());
-    (by_taps ? taps : plain).push_back(std::move(part));
+    part.direct = !s.cropped() && !s.windowed() && (part.way == Way::taps || s.sizes.empty());
+    (part.way == Way::plain ? plain : taps).push_back(std::move(part));
   }
   const bool narrow = op.y.dtype != DType::float32;
   accumulates = narrow && !plain.empty() && (plain.size() > 1 || !taps.empty());
@@ -204,7 +211,8 @@ Plan::Plan(const AggregateConv& op, int threads)
             {.outputs = accumulates ? slice : outputs,
              .kernel_height = kernel,
              .kernel_width = kernel,
-             .padding = kernel / 2,
+             .padding_height = kernel / 2,
+             .padding_width = kernel / 2,
              .output = accumulates ? DType::float32 : op.y.dtype,
              .bias = i == 0 && op.bias && !accumulates,
              .accumulate = i > 0,
@@ -214,7 +222,9 @@ Plan::Plan(const AggregateConv& op, int threads)
   }
   for (Part& part : taps) {
     part.batch = part.shared ? 1 : group;
-    compile(part, {.outputs = slice_taps()}, part.height, part.width);
+    ConvolutionSpec spec{.outputs = products_of(part)};
+    if (part.way == Way::columns) spec.kernel_height = kernel, spec.padding_height = kernel / 2;
+    compile(part, spec, part.height, part.width);
   }
   if (gathers) lay_out();
 }
@@ -223,7 +233,8 @@ void Plan::choose_slices() {
   // Floats alive for each output channel, of one patch and of what is the same for all.
   int64_t own = accumulates ? height * width : 0, common = 0;
   for (const Part& part : taps) {
-    (part.shared ? common : own) += part.height * part.width * kernel * kernel;
+    const int64_t taps = part.way == Way::taps ? kernel * kernel : kernel;
+    (part.shared ? common : own) += part.height * part.width * taps;
   }
   slice = outputs, slices = 1, group = batch;
   while (group > 1 && (batch % group || 4 * outputs * (group * own + common) > kProductBudget)) --group;
@@ -256,13 +267,20 @@ void Plan::lay_out() {
   if (accumulates) product_floats = round_up(group * height * width * slice, kLanes);
   if (op.y.dtype != DType::float32) row_floats = 2 * width * slice;
   for (Part& part : taps) {
-    const int64_t row = part.width * slice_taps();
+    const int64_t row = part.width * products_of(part);
     part.products = product_floats;
     part.next_patch = part.shared ? 0 : part.height * row;
     product_floats += round_up(part.batch * part.height * row, kLanes);
     part.band = band_floats;
     band_floats += part.width * kernel * slice;
 
+    if (part.way == Way::columns) {
+      for (int64_t y = 0; y < height; ++y) {
+        part.rows.terms.push_back({static_cast<int32_t>(y * row), 1});
+        part.rows.end_list();
+      }
+      continue;
+    }
     const AxisSampling sampling = sampling_of(*part.source, 0);
     for (int64_t y = 0; y < height; ++y) {
       for (int64_t dy = 0; dy < kernel; ++dy) {
@@ -277,14 +295,18 @@ void Plan::lay_out() {
     }
   }
   std::vector<AxisSampling> samplings;
-  for (const Part& part : taps) samplings.push_back(sampling_of(*part.source, 1));
+  for (const Part& part : taps) {
+    samplings.push_back(part.way == Way::columns ? AxisSampling::identity(width)
+                                                 : sampling_of(*part.source, 1));
+  }
   for (int64_t x = 0; x < width; ++x) {
     for (size_t i = 0; i < taps.size(); ++i) {
       for (int64_t dx = 0; dx < kernel; ++dx) {
         const int64_t at = x + dx - kernel / 2;
         if (at < 0 || at >= width) continue;
         for (const auto* e = samplings[i].begin(at); e != samplings[i].end(at); ++e) {
-          const int64_t offset = taps[i].band + ((e->index - taps[i].left) * kernel + dx) * slice;
+          const int64_t left = taps[i].way == Way::columns ? 0 : taps[i].left;
+          const int64_t offset = taps[i].band + ((e->index - left) * kernel + dx) * slice;
           columns.terms.push_back({static_cast<int32_t>(offset), e->weight});
         }
       }
@@ -297,20 +319,22 @@ void Plan::lay_out() {
 }
 
 /// Packs the input channels of one part, an output slice after the other: of a plain part as [slice, C, k,
-/// k], of taps as [k * k * slice, C]. Outputs past the last are zero.
+/// k], of taps as [k * k * slice, C], of columns as [k * slice, C, k, 1]. Outputs past the last are zero.
 template <class Element>
 void pack_part(const Convolution& convolution, const Shape& weight, int64_t first, int64_t channels,
-               int64_t slice, bool taps, size_t packed_bytes, const void* from, void* to) {
+               int64_t slice, Way way, size_t packed_bytes, const void* from, void* to) {
   const int64_t outputs = weight[0], area = weight[2] * weight[3];
-  std::vector<Element> dense(static_cast<size_t>(slice * channels * area));
+  std::vector<Element> dense(static_cast<size_t>(convolution.weight_elements()));
   for (int64_t begin = 0; begin < outputs; begin += slice) {
     std::fill(dense.begin(), dense.end(), Element{});
     for (int64_t k = begin; k < std::min(begin + slice, outputs); ++k) {
       const auto* source = static_cast<const Element*>(from) + (k * weight[1] + first) * area;
       for (int64_t c = 0; c < channels; ++c) {
         for (int64_t t = 0; t < area; ++t) {
-          const int64_t at =
-              taps ? (t * slice + k - begin) * channels + c : ((k - begin) * channels + c) * area + t;
+          const int64_t row = t / weight[3], column = t % weight[3], i = k - begin;
+          const int64_t at = way == Way::taps      ? (t * slice + i) * channels + c
+                             : way == Way::columns ? ((column * slice + i) * channels + c) * weight[2] + row
+                                                   : (i * channels + c) * area + t;
           dense[static_cast<size_t>(at)] = *source++;
         }
       }
@@ -324,19 +348,20 @@ size_t packed_slice_bytes(const Part& part) {
   return static_cast<size_t>(round_up(static_cast<int64_t>(part.convolution->packed_bytes()), 64));
 }
 
-void request_packed(const Plan& plan, const Part& part, bool taps, Prepare& prepare) {
+void request_packed(const Plan& plan, const Part& part, Prepare& prepare) {
   const int64_t channels = part.source->channels();
-  const int64_t slice = taps || plan.accumulates ? plan.slice : plan.outputs;
+  const int64_t slice = part.way == Way::plain && !plan.accumulates ? plan.outputs : plan.slice;
   const int64_t slices = (plan.outputs + slice - 1) / slice;
   std::ostringstream layout;
-  layout << (taps ? "taps" : "conv") << " of " << channels << " channels from " << part.first
-         << ", outputs by " << slice << ", " << part.convolution->layout();
+  layout << name_of(part.way) << " of " << channels << " channels from " << part.first << ", outputs by "
+         << slice << ", " << part.convolution->layout();
   const auto pack = plan.op.weight.dtype == DType::float32 ? pack_part<uint32_t> : pack_part<uint16_t>;
-  prepare.pack(plan.op.weight, layout.str(), static_cast<size_t>(slices) * packed_slice_bytes(part),
-               [=, convolution = part.convolution, weight = plan.op.weight.shape, first = part.first,
-                bytes = packed_slice_bytes(part)](const Context&, const void* from, void* to) {
-                 pack(*convolution, weight, first, channels, slice, taps, bytes, from, to);
-               });
+  prepare.pack(
+      plan.op.weight, layout.str(), static_cast<size_t>(slices) * packed_slice_bytes(part),
+      [=, convolution = part.convolution, weight = plan.op.weight.shape, first = part.first, way = part.way,
+       bytes = packed_slice_bytes(part)](const Context&, const void* from, void* to) {
+        pack(*convolution, weight, first, channels, slice, way, bytes, from, to);
+      });
 }
 
 class Run {
@@ -414,8 +439,9 @@ class Run {
   void multiply(int64_t patch, int64_t slice) {
     for (size_t i = 0; i < plan_.taps.size(); ++i) {
       const Part& part = plan_.taps[i];
-      part.convolution->run(maps(part, patch, part.batch, false), packed(plan_.plain.size() + i, slice, part),
-                            nullptr, nullptr, products_ + part.products, scratch_);
+      part.convolution->run(maps(part, patch, part.batch, part.way == Way::columns),
+                            packed(plan_.plain.size() + i, slice, part), nullptr, nullptr,
+                            products_ + part.products, scratch_);
     }
   }
 
@@ -437,7 +463,7 @@ class Run {
       const float* products = products_ + part.products + n * part.next_patch;
       const int64_t across = plan_.kernel * plan_.slice;
       for (int64_t x = 0; x < part.width; ++x) {
-        weighted_sum(products + x * plan_.slice_taps(), part.rows.begin(row), part.rows.count(row), {},
+        weighted_sum(products + x * plan_.products_of(part), part.rows.begin(row), part.rows.count(row), {},
                      across, false, band + part.band + x * across);
       }
     }
@@ -479,25 +505,51 @@ class Run {
 
 }  // namespace
 
+namespace {
+
+/// Multiply-adds of the ways to apply a weight, with what gathering costs beside them. oneDNN computes whole
+/// vectors of outputs, so that few outputs cost less as taps even on the same grid. A term of the gather
+/// costs about as much as two multiply-adds of a convolution.
+struct Costs {
+  double plain, taps, columns;
+
+  Costs(const TapCost& source, const View& weight) {
+    const auto outputs = static_cast<double>(weight.dim(0)), kernel = static_cast<double>(weight.dim(2));
+    const auto vectors = [](double n) { return std::ceil(n / kLanes) * kLanes; };
+    const auto own = static_cast<double>(source.own), target = static_cast<double>(source.target),
+               channels = static_cast<double>(source.channels);
+    const double terms = target * vectors(outputs) * kernel;
+    plain = target * vectors(outputs) * kernel * kernel * channels;
+    taps = own * vectors(kernel * kernel * outputs) * channels + 2 * terms * (source.resized ? 2 : 1);
+    columns = target * kernel * vectors(kernel * outputs) * channels + 2 * terms;
+  }
+};
+
+}  // namespace
+
+const char* name_of(Way way) {
+  return way == Way::taps ? "taps" : way == Way::columns ? "columns" : "conv";
+}
+
 bool taps_pay(const TapCost& source, const View& weight) {
-  // oneDNN computes whole vectors of outputs, so that few outputs cost less as taps even on the same grid. A
-  // term of the gather costs about as much as two multiply-adds of a convolution.
-  const auto outputs = static_cast<double>(weight.dim(0)), kernel = static_cast<double>(weight.dim(2));
-  const auto vectors = [](double n) { return std::ceil(n / kLanes) * kLanes; };
-  const auto own = static_cast<double>(source.own), target = static_cast<double>(source.target),
-             channels = static_cast<double>(source.channels);
-  const double products = own * vectors(kernel * kernel * outputs) * channels;
-  const double terms = target * vectors(outputs) * kernel * (source.resized ? 2 : 1);
-  const double plain = target * vectors(outputs) * kernel * kernel * channels;
-  if (own >= target && 4 * own * kernel * kernel * outputs > 2 * kProductBudget) return false;
-  return products + 2 * terms < plain;
+  const Costs costs(source, weight);
+  const double products = 4 * static_cast<double>(source.own * weight.size() / weight.dim(1));
+  if (source.own >= source.target && products > 2 * kProductBudget) return false;
+  return costs.taps < costs.plain;
+}
+
+Way best_way(const TapCost& source, const View& weight) {
+  const Costs costs(source, weight);
+  // Of equal ones, columns: their products are a k-th.
+  if (costs.columns < costs.plain && costs.columns <= 1.05 * costs.taps) return Way::columns;
+  return taps_pay(source, weight) ? Way::taps : Way::plain;
 }
 
 void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare) {
   const Plan plan(op, prepare.threads());
   prepare.workspace(plan.workspace_bytes());
-  for (const Part& part : plan.plain) request_packed(plan, part, false, prepare);
-  for (const Part& part : plan.taps) request_packed(plan, part, true, prepare);
+  for (const Part& part : plan.plain) request_packed(plan, part, prepare);
+  for (const Part& part : plan.taps) request_packed(plan, part, prepare);
 }
 
 void aggregate_conv(const AggregateConv& op, const Context& context) {

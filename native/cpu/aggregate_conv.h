@@ -24,4 +24,10 @@ TapCost tap_cost(const GridView<Source>& s) {
 /// to convolve on the target grid.
 bool taps_pay(const TapCost& source, const View& weight);
 
+/// How a source is convolved: `plain` on the target grid; by `taps`; or on the target grid by each of the
+/// kernel's columns, to sum the results along each row.
+enum class Way { plain, taps, columns };
+const char* name_of(Way way);
+Way best_way(const TapCost& source, const View& weight);
+
 }  // namespace glnet::cpu

@@ -39,7 +39,8 @@ struct Plan {
                                     .outputs = source.channels(),
                                     .kernel_height = kernel,
                                     .kernel_width = kernel,
-                                    .padding = kernel / 2,
+                                    .padding_height = kernel / 2,
+                                    .padding_width = kernel / 2,
                                     .accumulate = accumulates,
                                     .threads = threads});
     scratch = round_up(static_cast<int64_t>(convolution->workspace_bytes()) / 4 + 1);

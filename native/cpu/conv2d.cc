@@ -5,7 +5,7 @@
 namespace glnet::cpu {
 namespace {
 
-/// Whether aggregate_conv computes the same for less: with few outputs; see taps_pay.
+/// Whether aggregate_conv computes the same for less: with few outputs; see best_way.
 bool as_aggregate(const Conv2d& op, AggregateConv& aggregate) {
   const int64_t kernel = op.weight.dim(2);
   if (op.overwrite || op.stride != 1 || op.weight.dim(3) != kernel || kernel % 2 == 0 ||
@@ -13,7 +13,7 @@ bool as_aggregate(const Conv2d& op, AggregateConv& aggregate) {
     return false;
   aggregate.sources.resize(1);
   aggregate.sources[0].x = op.x;
-  if (!taps_pay(tap_cost(aggregate.sources[0]), op.weight)) return false;
+  if (best_way(tap_cost(aggregate.sources[0]), op.weight) == Way::plain) return false;
   aggregate.weight = op.weight;
   aggregate.bias = op.bias;
   aggregate.addend = op.residual;
@@ -31,7 +31,8 @@ std::shared_ptr<const Convolution> convolution_of(const Conv2d& op, int threads)
                            .kernel_height = op.weight.dim(2),
                            .kernel_width = op.weight.dim(3),
                            .stride = op.stride,
-                           .padding = op.padding,
+                           .padding_height = op.padding,
+                           .padding_width = op.padding,
                            .input = op.x.dtype,
                            .output = op.y.dtype,
                            .bias = static_cast<bool>(op.bias),

@@ -30,7 +30,8 @@ std::shared_ptr<const ConvolutionBackwardData> adjoint_of(const Conv2dBackwardDa
                                        .kernel_height = op.weight.dim(2),
                                        .kernel_width = op.weight.dim(3),
                                        .stride = op.stride,
-                                       .padding = op.padding,
+                                       .padding_height = op.padding,
+                                       .padding_width = op.padding,
                                        .threads = threads});
 }
 

@@ -26,7 +26,7 @@ namespace glnet::cpu {
 struct ConvolutionSpec {
   int64_t batch = 1, height = 0, width = 0, channels = 0;  ///< of x, NHWC
   int64_t outputs = 0, kernel_height = 1, kernel_width = 1;
-  int64_t stride = 1, padding = 0;
+  int64_t stride = 1, padding_height = 0, padding_width = 0;
   DType input = DType::float32;   ///< of x and the weight: float32 or bfloat16
   DType output = DType::float32;  ///< of y and the residual
   bool bias = false;
@@ -96,13 +96,14 @@ class ConvolutionCode {
   dnnl::memory::dims weight_dims() const {
     return {spec_.outputs, channels(), spec_.kernel_height, spec_.kernel_width};
   }
+  dnnl::memory::dims paddings() const { return {spec_.padding_height, spec_.padding_width}; }
   dnnl::memory::desc x() const;
   dnnl::memory::desc weight() const { return {weight_dims(), type_of(spec_.input), Tag::any}; }
   dnnl::memory::desc dense_weight() const { return {weight_dims(), type_of(spec_.input), Tag::oihw}; }
   dnnl::memory::desc y() const;
   dnnl::convolution_forward::primitive_desc describe_forward(dnnl::prop_kind kind,
                                                              const dnnl::primitive_attr& attributes) const {
-    return describe_forward(kind, attributes, kDirect, x(), y(), {spec_.padding, spec_.padding});
+    return describe_forward(kind, attributes, kDirect, x(), y(), paddings());
   }
   dnnl::convolution_forward::primitive_desc describe_forward(
       dnnl::prop_kind kind, const dnnl::primitive_attr& attributes, dnnl::algorithm algorithm,
@@ -129,6 +130,10 @@ class Convolution : ConvolutionCode {
   /// Names the layout of the packed weight: equal names, equal layouts.
   const std::string& layout() const { return layout_; }
   size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
+  /// Of the dense weight.
+  int64_t weight_elements() const {
+    return spec_.outputs * spec_.channels * spec_.kernel_height * spec_.kernel_width;
+  }
   size_t workspace_bytes() const {
     if (winograd_.maps)
       return scratch_bytes() + aligned(primitive_.src_desc().get_size()) +
@@ -239,11 +244,11 @@ inline dnnl::memory::desc ConvolutionCode::x() const {
 }
 
 inline dnnl::memory::desc ConvolutionCode::y() const {
-  const auto side = [&](int64_t length, int64_t kernel) {
-    return (length + 2 * spec_.padding - kernel) / spec_.stride + 1;
+  const auto side = [&](int64_t length, int64_t kernel, int64_t padding) {
+    return (length + 2 * padding - kernel) / spec_.stride + 1;
   };
-  return {{spec_.batch, spec_.outputs, side(spec_.height, spec_.kernel_height),
-           side(spec_.width, spec_.kernel_width)},
+  return {{spec_.batch, spec_.outputs, side(spec_.height, spec_.kernel_height, spec_.padding_height),
+           side(spec_.width, spec_.kernel_width, spec_.padding_width)},
           type_of(spec_.output),
           Tag::nhwc};
 }
@@ -323,7 +328,8 @@ inline Convolution::Tiles Convolution::describe_winograd() {
   constexpr int64_t kBlock = 16, kTile = 4;
   const bool fits = spec_.input == DType::float32 && spec_.output == DType::float32 &&
                     spec_.kernel_height == 3 && spec_.kernel_width == 3 && spec_.stride == 1 &&
-                    spec_.padding == 1 && spec_.channels % kBlock == 0 && spec_.outputs % kBlock == 0;
+                    spec_.padding_height == 1 && spec_.padding_width == 1 && spec_.channels % kBlock == 0 &&
+                    spec_.outputs % kBlock == 0;
   if (!fits) return {};
   const ThreadCount count(spec_.threads);
   Tiles tiles{spec_.batch, spec_.height};
@@ -336,7 +342,7 @@ inline Convolution::Tiles Convolution::describe_winograd() {
     try {
       primitive_ = describe_forward(
           dnnl::prop_kind::forward_inference, attributes(), dnnl::algorithm::convolution_winograd,
-          maps(spec_.channels, tiles.rows + 2), maps(spec_.outputs, tiles.rows), {0, spec_.padding});
+          maps(spec_.channels, tiles.rows + 2), maps(spec_.outputs, tiles.rows), {0, spec_.padding_width});
     } catch (const dnnl::error& error) {
       if (error.status == dnnl_unimplemented) return {};
       throw;
@@ -355,7 +361,7 @@ inline Convolution::Convolution(const ConvolutionSpec& spec)
     : ConvolutionCode(spec),
       copy_residual_(spec.residual &&
                      (spec.output != DType::float32 || dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_sse41 ||
-                      spec.padding >= std::min(spec.kernel_height, spec.kernel_width))),
+                      spec.padding_height >= spec.kernel_height || spec.padding_width >= spec.kernel_width)),
       winograd_(describe_winograd()) {
   if (!winograd_.maps) primitive_ = describe();
   const ThreadCount count(spec_.threads);
@@ -452,7 +458,7 @@ inline void Convolution::run_winograd(const void* x, const void* packed, const f
 }
 
 inline dnnl::convolution_backward_data::primitive_desc ConvolutionBackwardData::describe() const {
-  const dnnl::memory::dims stride(2, spec_.stride), padding(2, spec_.padding);
+  const dnnl::memory::dims stride(2, spec_.stride), padding = paddings();
   const ThreadCount count(spec_.threads);
   const auto forward = describe_forward(dnnl::prop_kind::forward_training, attributes());
 #if DNNL_VERSION_MAJOR >= 3

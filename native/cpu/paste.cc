@@ -1,20 +1,48 @@
 #include <cstring>
 
+#include "cpu/elementwise.h"
 #include "cpu/kernels.h"
-#include "cpu/parallel.h"
 
 namespace glnet::cpu {
+namespace {
+
+/// Calls `run(from, to, elements)` for each run of elements that lies together in x and in y.
+template <class Run>
+void for_runs(const Paste& op, int threads, Run run) {
+  const int64_t height = op.height(), width = op.width(), channels = op.x.dim(3);
+  parallel_ranges(threads, op.x.dim(0) * height, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t n = i / height, row = i % height;
+      const int64_t to = ((n * op.y.dim(1) + op.top + row) * op.y.dim(2) + op.left) * channels;
+      if (!op.transposed) {
+        run(i * width * channels, to, width * channels);
+        continue;
+      }
+      for (int64_t column = 0; column < width; ++column) {
+        run(((n * width + column) * height + row) * channels, to + column * channels, channels);
+      }
+    }
+  });
+}
+
+}  // namespace
 
 void paste(const Paste& op, const Context& context) {
-  const size_t pixel = static_cast<size_t>(op.x.dim(3)) * size_of(op.x.dtype);
-  const size_t bytes = static_cast<size_t>(op.x.dim(2)) * pixel;
-  parallel_ranges(context.threads, op.x.dim(0) * op.x.dim(1), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / op.x.dim(1), row = op.top + i % op.x.dim(1);
-      const int64_t to = (n * op.y.dim(1) + row) * op.y.dim(2) + op.left;
-      std::memcpy(op.y.as<std::byte>() + static_cast<size_t>(to) * pixel,
-                  op.x.as<const std::byte>() + static_cast<size_t>(i) * bytes, bytes);
-    }
+  if (op.add) {
+    with_type(op.kName, op.y.dtype, [&](auto t) {
+      using T = decltype(t);
+      for_runs(op, context.threads, [&](int64_t from, int64_t to, int64_t n) {
+        const T* x = op.x.as<const T>() + from;
+        T* y = op.y.as<T>() + to;
+        for (int64_t i = 0; i < n; ++i) y[i] = T(static_cast<float>(y[i]) + static_cast<float>(x[i]));
+      });
+    });
+    return;
+  }
+  const size_t size = size_of(op.y.dtype);
+  for_runs(op, context.threads, [&](int64_t from, int64_t to, int64_t n) {
+    std::memcpy(op.y.as<std::byte>() + static_cast<size_t>(to) * size,
+                op.x.as<const std::byte>() + static_cast<size_t>(from) * size, static_cast<size_t>(n) * size);
   });
 }
 

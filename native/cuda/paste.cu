@@ -1,41 +1,65 @@
-// paste: a map written over a part of a larger one.
+// paste: a map written over a part of a larger one, or added to it.
 //
-// Threads: a thread copies elements of x, channels fastest, so that a warp reads and writes contiguous runs
-// of a row. Moves each element of x in and out once. Floor, for 6 strips of 3x127x7 in float32, 64 KB in and
-// out: the launch.
+// Threads: a thread takes elements of the part, channels fastest, so that a warp reads and writes contiguous
+// runs of a row; of a transposed x, runs of a pixel's channels. Moves each element of x in and out once, and
+// when adding, reads y too. Floor, for 6 strips of 3x127x7 in float32, 64 KB in and out: the launch.
 #include "cuda/common.cuh"
 
 namespace glnet::cuda {
 namespace {
 
-/// x: rows of `elements`, `height` of them a map; y: rows of `stride` elements, `y_height` of them a map.
-template <class T>
-__global__ void paste_kernel(const T* x, T* y, int64_t n, int64_t elements, int64_t height, int64_t stride,
-                             int64_t y_height) {
+/// Sizes of the part and strides, in elements, of x and y.
+struct Part {
+  int64_t height, width, channels;
+  int64_t x_row, x_column;
+  int64_t y_map, y_row;
+};
+
+template <class T, bool kAdd>
+__global__ void paste_kernel(const T* x, T* y, int64_t n, Part part) {
+  const int64_t map = part.height * part.width * part.channels;
   for (int64_t i = first_item(); i < n; i += item_step()) {
-    const int64_t row = i / elements;
-    y[(row / height * y_height + row % height) * stride + i % elements] = x[i];
+    const int64_t c = i % part.channels, pixel = i / part.channels;
+    const int64_t column = pixel % part.width, row = pixel / part.width % part.height;
+    const T value = x[i / map * map + row * part.x_row + column * part.x_column + c];
+    T& to = y[i / map * part.y_map + row * part.y_row + column * part.channels + c];
+    if constexpr (kAdd) {
+      to = T(static_cast<float>(to) + static_cast<float>(value));
+    } else {
+      to = value;
+    }
   }
 }
 
-template <class T>
-void copy_part(const Paste& op, const Context& context) {
-  const int64_t channels = op.x.dim(3), stride = op.y.dim(2) * channels;
-  launch(paste_kernel<T>, blocks_for(op.x.size()), kThreads, 0, stream_of(context), op.x.as<const T>(),
-         op.y.as<T>() + op.top * stride + op.left * channels, op.x.size(), op.x.dim(2) * channels,
-         op.x.dim(1), stride, op.y.dim(1));
+template <class T, bool kAdd>
+void paste_part(const Paste& op, const Context& context) {
+  const int64_t channels = op.x.dim(3), y_row = op.y.dim(2) * channels;
+  const int64_t across = op.x.dim(2) * channels;
+  const Part part{op.height(),
+                  op.width(),
+                  channels,
+                  op.transposed ? channels : across,
+                  op.transposed ? across : channels,
+                  op.y.dim(1) * y_row,
+                  y_row};
+  launch(paste_kernel<T, kAdd>, blocks_for(op.x.size()), kThreads, 0, stream_of(context), op.x.as<const T>(),
+         op.y.as<T>() + op.top * y_row + op.left * channels, op.x.size(), part);
 }
 
 }  // namespace
 
 void paste(const Paste& op, const Context& context) {
+  if (op.add) {
+    with_type(op.kName, op.y.dtype, [&](auto t) { paste_part<decltype(t), true>(op, context); });
+    return;
+  }
   switch (size_of(op.y.dtype)) {
     case 1:
-      return copy_part<uint8_t>(op, context);
+      return paste_part<uint8_t, false>(op, context);
     case 2:
-      return copy_part<uint16_t>(op, context);
+      return paste_part<uint16_t, false>(op, context);
     case 4:
-      return copy_part<uint32_t>(op, context);
+      return paste_part<uint32_t, false>(op, context);
     default:
       fail(ErrorCode::invalid_argument, op.kName, ": CUDA does not compute in ", name_of(op.y.dtype));
   }

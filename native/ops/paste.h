@@ -1,4 +1,4 @@
-// paste: a map written over a part of a larger one, in place.
+// paste: a map written over a part of a larger one, or added to it, in place.
 #pragma once
 
 #include "core/fields.h"
@@ -8,10 +8,12 @@ namespace glnet {
 struct Paste {
   static constexpr const char* kName = "paste";
 
-  InOut y;       ///< [N, H, W, C], any dtype
-  In x;          ///< [N, h, w, C], of y's dtype
-  int top = 0;   ///< row of y that x's first is written to
-  int left = 0;  ///< column
+  InOut y;                  ///< [N, H, W, C], any dtype
+  In x;                     ///< [N, h, w, C], or transposed [N, w, h, C]; of y's dtype
+  int top = 0;              ///< row of y that x's first is written to
+  int left = 0;             ///< column
+  bool add = false;         ///< x is added to what is there; float32 or bfloat16
+  bool transposed = false;  ///< rows of x are columns of y
 
   template <class Self, class Visit>
   static void fields(Self& op, Visit&& visit) {
@@ -19,15 +21,24 @@ struct Paste {
     visit("x", op.x);
     visit("top", op.top);
     visit("left", op.left);
+    visit("add", op.add);
+    visit("transposed", op.transposed);
   }
+
+  /// Of the part of y.
+  int64_t height() const { return x.dim(transposed ? 2 : 1); }
+  int64_t width() const { return x.dim(transposed ? 1 : 2); }
 
   void infer() {
     check_rank(kName, "y", y, 4);
     check_rank(kName, "x", x, 4);
     check(x.dtype == y.dtype, kName, ": x is ", name_of(x.dtype), ", y is ", name_of(y.dtype));
+    check(!add || (y.dtype != DType::uint8 && y.dtype != DType::int32), kName, ": cannot add ",
+          name_of(y.dtype));
     check(x.dim(0) == y.dim(0) && x.dim(3) == y.dim(3), kName, ": x ", x.shape, " does not fit y ", y.shape);
-    check(top >= 0 && left >= 0 && top <= y.dim(1) - x.dim(1) && left <= y.dim(2) - x.dim(2), kName, ": x ",
-          x.shape, " at row ", top, ", column ", left, " leaves y ", y.shape);
+    check(top >= 0 && left >= 0 && top <= y.dim(1) - height() && left <= y.dim(2) - width(), kName, ": x ",
+          x.shape, transposed ? ", transposed," : "", " at row ", top, ", column ", left, " leaves y ",
+          y.shape);
   }
 
   double multiply_adds() const { return 0; }

@@ -5,6 +5,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { multiplyInDouble } from '../binding';
 import { fromFloat32, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
+import { type Side, sides } from '../models/fpn';
 
 /** Of native/ops/batch_norm.h. */
 const epsilon = 1e-5;
@@ -188,20 +189,131 @@ async function through(kernel: Kernel, conv: FoldedConv): Promise<Kernel> {
   return whole;
 }
 
+/** Where a kernel of n x n has the element at some depth (0 is furthest out of the map) and place along a side. */
+function tapAt(side: Side, n: number, depth: number, along: number): number {
+  const inwards = side === 'top' || side === 'left' ? depth : n - 1 - depth;
+  return side === 'top' || side === 'bottom' ? inwards * n + along : along * n + inwards;
+}
+
+/**
+ * How the outputs in the three lines along a side depend on one line of a map: [3·K, width, C], output j·K + k for
+ * class k in line j. Those of the last lines may be missing.
+ */
+interface LineKernel {
+  readonly values: Float64Array;
+  readonly rows: number;
+  readonly width: number;
+  readonly channels: number;
+}
+
+function sumOfLines(...parts: readonly LineKernel[]): LineKernel {
+  const { width, channels } = parts[0]!;
+  const rows = Math.max(...parts.map((part) => part.rows));
+  const values = new Float64Array(rows * width * channels);
+  for (const part of parts) {
+    for (let i = 0; i < part.values.length; i++) values[i]! += part.values[i]!;
+  }
+  return { values, rows, width, channels };
+}
+
+/** Sums over the places along the side: what a constant in each of the first channels adds to each output. */
+function addConstant(
+  to: Float64Array,
+  { values, rows, width, channels }: LineKernel,
+  bias: Float32Array,
+): void {
+  for (let row = 0; row < rows; row++) {
+    for (let place = 0; place < width; place++) {
+      const at = (row * width + place) * channels;
+      for (let m = 0; m < bias.length; m++) to[row]! += values[at + m]! * bias[m]!;
+    }
+  }
+}
+
+/** Of a kernel over a map, the line that output line j of each of the first `lines` reads at depth `line`. */
+function linesOf(kernel: Kernel, side: Side, lines: number, line: number, channels: number): LineKernel {
+  const { outputs, side: width } = kernel;
+  const values = new Float64Array(lines * outputs * width * channels);
+  for (let j = 0; j < lines; j++) {
+    const depth = (width - 1) / 2 + line - j;
+    for (let k = 0; k < outputs; k++) {
+      for (let place = 0; place < width; place++) {
+        const from = (k * width * width + tapAt(side, width, depth, place)) * kernel.channels;
+        values.set(
+          kernel.values.subarray(from, from + channels),
+          ((j * outputs + k) * width + place) * channels,
+        );
+      }
+    }
+  }
+  return { values, rows: lines * outputs, width, channels };
+}
+
+/** The taps of a convolution's weight that read a line `step` (-1, 0, 1) further inwards: [M, 3·C], place before channel. */
+function tapsInLine({ weight }: FoldedConv, side: Side, step: number): Float32Array {
+  const [middle, channels, size] = weight.shape as [number, number, number, number];
+  const values = toFloat32(weight);
+  const taps = new Float32Array(middle * size * channels);
+  for (let m = 0; m < middle; m++) {
+    for (let place = 0; place < size; place++) {
+      const to = (m * size + place) * channels;
+      const from = m * channels * size * size + tapAt(side, size, step + 1, place);
+      for (let c = 0; c < channels; c++) taps[to + c] = values[from + c * size * size]!;
+    }
+  }
+  return taps;
+}
+
+/** A line of a convolution's outputs as one of its inputs, `step` further inwards. */
+async function throughLine(
+  kernel: LineKernel,
+  conv: FoldedConv,
+  side: Side,
+  step: number,
+): Promise<LineKernel> {
+  const [middle, channels, size] = conv.weight.shape as [number, number, number, number];
+  const count = kernel.rows * kernel.width;
+  const outer = new Float64Array(count * middle);
+  for (let i = 0; i < count; i++) {
+    outer.set(kernel.values.subarray(i * kernel.channels, i * kernel.channels + middle), i * middle);
+  }
+  const products = await multiplyInDouble(outer, tapsInLine(conv, side, step), middle);
+  const width = kernel.width + size - 1;
+  const values = new Float64Array(kernel.rows * width * channels);
+  const run = size * channels;
+  for (let i = 0; i < count; i++) {
+    const to = (Math.floor(i / kernel.width) * width + (i % kernel.width)) * channels;
+    for (let n = 0; n < run; n++) values[to + n]! += products[i * run + n]!;
+  }
+  return { values, rows: kernel.rows, width, channels };
+}
+
+/** A level's kernels, see {@link foldLevel}. */
+export interface FoldedLevel {
+  /** [K, C, 9, 9] over p and the other branch's ps0, ps1 and ps2, as far as they are there; bias [K]. */
+  readonly whole: FoldedConv;
+  /**
+   * What the whole has too much or too little of in the outermost three lines, to be added: over the same channels of
+   * these lines, valid along them. At the top and the bottom [3·K, C, 3, 9], output j·K + k for row j and class k; at
+   * the left and the right, where three columns lie side by side, [3·K, 3·C, 1, 9], column j. Bias [3·K].
+   */
+  readonly edges: Readonly<Record<Side, FoldedConv>>;
+}
+
 /**
  * A level of the pyramid and what follows it, as one convolution from its laterals' sums to the classes: smooth*_1,
- * smooth*_2 and the composed head. It leaves out that each of these layers pads with zeros: what steps outside after
- * one of them comes in again with the next. So it is exact where no path steps outside, three pixels from the border.
+ * smooth*_2 and the composed head. It leaves out that each of these layers pads with zeros: paths that step outside
+ * after one of them come in again with the next. So it is exact where no path steps outside, three pixels from the
+ * border. Along a side, the paths that leave the map there are a convolution, too, over the three lines next to it:
+ * that is what an edge takes away. At a corner paths leave at either side, or both, and an edge is not exact.
  * @param products of the head, whose last input channels are the level's
- * @returns weight [K, C, 9, 9] over p, the other branch's ps0, ps1 and ps2 in this order, as far as they are there;
- *   the bias is that of smooth*_1 and smooth*_2
  */
 export async function foldLevel(
   products: Products,
   smooth1: FoldedConv,
   smooth2: FoldedConv,
   lastChannels: number,
-): Promise<FoldedConv> {
+): Promise<FoldedLevel> {
   const head = gatherProducts(products, lastChannels);
   const second = await through(head, smooth2);
   const first = await through(second, smooth1);
@@ -229,8 +341,123 @@ export async function foldLevel(
     }
     at += kernel.channels - from;
   }
+  const edges: Partial<Record<Side, FoldedConv>> = {};
+  for (const each of sides) {
+    edges[each] = await foldEdge({ products, head, second, smooth1, smooth2 }, each, side);
+    await setImmediate();
+  }
   return {
-    weight: fromFloat32([outputs, channels, side, side], weight),
-    bias: fromFloat32([outputs], Float32Array.from(first.bias)),
+    whole: {
+      weight: fromFloat32([outputs, channels, side, side], weight),
+      bias: fromFloat32([outputs], Float32Array.from(first.bias)),
+    },
+    edges: edges as Record<Side, FoldedConv>,
   };
+}
+
+/**
+ * Minus what the folded kernel counts by paths p → q → r → u → output (smooth*_1, smooth*_2, smooth, the last layer)
+ * that leave the map at a side. Paths are told apart by the first of q, r and u that is outside; line -1 is the first
+ * line there, and what lies further out is no more than biases.
+ */
+async function foldEdge(
+  level: {
+    products: Products;
+    head: Kernel;
+    second: Kernel;
+    smooth1: FoldedConv;
+    smooth2: FoldedConv;
+  },
+  side: Side,
+  width: number,
+): Promise<FoldedConv> {
+  const { products, head, second, smooth1, smooth2 } = level;
+  const { outputs } = head;
+  const [q, r] = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!];
+  // What leaves first at u, r and q.
+  const throughU = productsAtEdge(products, side, head.channels);
+  const leavingR = linesOf(head, side, 2, -1, r);
+  const leavingQ = linesOf(second, side, 3, -1, q);
+  const ofQ = [
+    sumOfLines(await throughLine(throughU, smooth2, side, 0), await throughLine(leavingR, smooth2, side, 1)),
+    await throughLine(throughU, smooth2, side, 1),
+  ] as const;
+  const ofP = [
+    sumOfLines(
+      await throughLine(leavingQ, smooth1, side, 1),
+      await throughLine(ofQ[0], smooth1, side, 0),
+      await throughLine(ofQ[1], smooth1, side, -1),
+    ),
+    sumOfLines(await throughLine(ofQ[0], smooth1, side, 1), await throughLine(ofQ[1], smooth1, side, 0)),
+    await throughLine(ofQ[1], smooth1, side, 1),
+  ] as const;
+
+  const bias = new Float64Array(3 * outputs);
+  const [bias1, bias2] = [toFloat32(smooth1.bias), toFloat32(smooth2.bias)];
+  for (const line of [...ofQ, leavingQ, linesOf(second, side, 2, -2, q), linesOf(second, side, 1, -3, q)]) {
+    addConstant(bias, line, bias1);
+  }
+  for (const line of [throughU, leavingR, linesOf(head, side, 1, -2, r)]) addConstant(bias, line, bias2);
+
+  // Lines and outputs in the order in which they lie in the map.
+  const [lies, far] = [side === 'top' || side === 'bottom', side === 'bottom' || side === 'right'];
+  const place = (depth: number) => (far ? 2 - depth : depth);
+  const parts = [
+    { lines: ofP, from: 0 },
+    { lines: ofQ, from: q },
+    { lines: [throughU], from: r },
+  ];
+  const channels = parts.reduce((sum, { lines, from }) => sum + lines[0]!.channels - from, 0);
+  const weight = new Float32Array(3 * outputs * channels * 3 * width);
+  let at = 0;
+  for (const { lines, from } of parts) {
+    for (const [depth, line] of lines.entries()) {
+      for (let row = 0; row < line.rows; row++) {
+        const output = place(Math.floor(row / outputs)) * outputs + (row % outputs);
+        for (let c = from; c < line.channels; c++) {
+          const channel = at + c - from;
+          const to = lies
+            ? ((output * channels + channel) * 3 + place(depth)) * width
+            : ((output * 3 + place(depth)) * channels + channel) * width;
+          for (let x = 0; x < line.width; x++) {
+            weight[to + x + (width - line.width) / 2] =
+              -line.values[(row * line.width + x) * line.channels + c]!;
+          }
+        }
+      }
+    }
+    at += lines[0]!.channels - from;
+  }
+  return {
+    weight: fromFloat32(
+      lies ? [3 * outputs, channels, 3, width] : [3 * outputs, 3 * channels, 1, width],
+      weight,
+    ),
+    bias: fromFloat32(
+      [3 * outputs],
+      Float32Array.from(bias, (_, i) => -bias[place(Math.floor(i / outputs)) * outputs + (i % outputs)]!),
+    ),
+  };
+}
+
+/** Of the head, the paths from line 0 through line -1 of u to line 0 of the outputs. */
+function productsAtEdge(
+  { values, outputs, kernel, channels, side: size }: Products,
+  side: Side,
+  count: number,
+): LineKernel {
+  const width = kernel + size - 1;
+  const whole = new Float64Array(outputs * width * count);
+  for (let along = 0; along < kernel; along++) {
+    const tap = tapAt(side, kernel, 0, along);
+    for (let k = 0; k < outputs; k++) {
+      for (let x = 0; x < size; x++) {
+        for (let c = 0; c < count; c++) {
+          const at = ((tap * outputs + k) * channels + channels - count + c) * size * size;
+          whole[(k * width + along + x) * count + c]! += values[at + tapAt(side, size, size - 1, x)]!;
+        }
+      }
+    }
+  }
+  return { values: whole, rows: outputs, width, channels: count };
 }

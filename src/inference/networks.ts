@@ -2,7 +2,7 @@
 import { binding } from '../binding';
 import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
 import { dtypeBytes, elementCount, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
-import type { BranchMaps, Head, Share } from '../models/fpn';
+import { type BranchMaps, type Head, type Share, sides } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
 import { ComposedConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
@@ -219,12 +219,21 @@ export class NetworkStore {
       await this.#conv(parameters, step, `${key} ${step}`, async () => (await composed())[step]);
     }
     if (this.#foldsLastLevel) {
-      await this.#conv(parameters, 'last', `${key} ${keyOf(...lastSmooth)} last`, async () => {
+      const folded = lazily(async () => {
         const [smooth1, smooth2] = [await layer(lastSmooth[0]), await layer(lastSmooth[1])];
         const { fpn, sharing } = this.config;
         const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
         return foldLevel((await composed()).products, smooth1, smooth2, lastChannels);
       });
+      const last = `${key} ${keyOf(...lastSmooth)} last`;
+      await this.#conv(parameters, 'last', last, async () => (await folded()).whole);
+      for (const side of sides)
+        await this.#conv(
+          parameters,
+          `last.${side}`,
+          `${last} ${side}`,
+          async () => (await folded()).edges[side],
+        );
     }
     return new ComposedConv(new Parameters(parameters));
   }

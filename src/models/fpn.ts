@@ -25,18 +25,37 @@ export interface Head {
   forward(sources: readonly GridSource[]): Tensor;
   /** Adds what the last level's contribute. */
   addLast(sources: readonly GridSource[], others: Tensor): Tensor;
-  /**
-   * The last level from its laterals' sums on: one convolution over these, and the other branch's ps0, ps1 and ps2,
-   * exact but for {@link foldedMargin} pixels at the border.
-   */
-  readonly last?: { forward(sources: readonly GridSource[], options: { addend: Tensor }): Tensor };
+  /** The last level from its laterals' sums on, where it is folded. */
+  readonly last?: FoldedHead;
 }
 
-/** Rows and columns at each border of which {@link Head.last} knows nothing: of three layers of 3x3 one after the other. */
+/**
+ * One convolution over the sums of the last level's laterals, and the other branch's ps0, ps1 and ps2. Exact but for
+ * {@link foldedMargin} pixels at the border; and along a side, away from the corners, with its edge.
+ */
+export interface FoldedHead {
+  forward(sources: readonly GridSource[], addend: Tensor): Tensor;
+  /**
+   * What to add to the outermost {@link foldedMargin} lines at a side.
+   * @param lines those of the sources, channel after channel, with {@link foldedReach} zeros before and after each:
+   *   rows [N, 3, W + 8, C], or columns [N, 1, H + 8, 3·C]
+   * @returns place after place along the side: [N, 1, W or H, 3·K]
+   */
+  edge(side: Side, lines: Tensor): Tensor;
+}
+
+/** The borders of a map. */
+export const sides = ['top', 'bottom', 'left', 'right'] as const;
+export type Side = (typeof sides)[number];
+
+/** Rows and columns at each border where zero padding between three layers of 3x3 makes a difference. */
 const foldedMargin = 3;
 
-/** Rows of p that a row of the margin depends on, and of what is made of it, layer by layer. */
-const stripDepths = [foldedMargin + 4, foldedMargin + 3, foldedMargin + 2] as const;
+/** Pixels that a pixel depends on in each direction, through four layers of 3x3. */
+const foldedReach = 4;
+
+/** Side of the square at a corner that the margin's pixels there depend on. */
+const cornerSide = foldedMargin + foldedReach;
 
 /** The other branch's map for a stage and level, as seen from this branch, without the resize to this branch's size. */
 export type Share = (stage: Stage, level: number) => GridSource;
@@ -111,60 +130,93 @@ export class Pyramid {
     return c[0].device.scope(() => {
       const [height, width] = sizeOf(c[3]);
       // Maps that are wanted are made, and then the heads may as well read them.
-      const folds = !keep && Math.min(height, width) >= 2 * stripDepths[0] && heads.every(({ last }) => last);
+      const folds = !keep && Math.min(height, width) >= 2 * cornerSide && heads.every(({ last }) => last);
       const { maps, sources } = this.#levels(c, share, keep, folds ? 3 : 4);
-      const outputs = heads.map((head) => {
-        if (!folds) return head.forward(sources);
-        using others = head.forward(sources);
-        return this.#foldedLevel(head, maps.ps0[3], share, others);
-      });
-      return { maps: keep ? maps : undefined, outputs };
+      const outputs = heads.map((head) => head.forward(sources));
+      return {
+        maps: keep ? maps : undefined,
+        outputs: folds ? this.#foldedLevel(heads, maps.ps0[3], share, outputs) : outputs,
+      };
     });
   }
 
   /**
-   * The last level by its folded convolution, and the margin, where that does not hold, layer by layer.
+   * The last level by its folded convolution.
    * @param p its laterals' sum
-   * @param others what the head made of the other levels
+   * @param others what the heads made of the other levels
    */
-  #foldedLevel(head: Head, p: Tensor, share: Share, others: Tensor): Tensor {
+  #foldedLevel(heads: readonly Head[], p: Tensor, share: Share, others: readonly Tensor[]): Tensor[] {
     const { device } = p;
-    const [height, width] = sizeOf(p);
-    const sharedMaps = (['ps0', 'ps1', 'ps2'] as const).map((stage) =>
+    const [patches, height, width] = [p.dim(0), ...sizeOf(p)] as const;
+    const shared = (['ps0', 'ps1', 'ps2'] as const).map((stage) =>
       this.#shared.includes(stage) ? resized(share(stage, 3), height, width) : undefined,
     );
-    const shared = sharedMaps.filter((source) => source !== undefined);
-    const whole = head.last!.forward([{ x: p }, ...shared], { addend: others });
-    for (const side of ['top', 'bottom', 'left', 'right'] as const) {
+    const sources = [{ x: p }, ...shared.filter((source) => source !== undefined)];
+    const outputs = heads.map((head, i) => head.last!.forward(sources, others[i]!));
+    for (const side of sides) {
       const lies = side === 'top' || side === 'bottom';
-      const far = side === 'bottom' || side === 'right';
-      /** The strip of some depth at this side, of a map or of a deeper strip. */
-      const strip = (source: GridSource, depth: number, from?: number): GridSource => {
-        const first = far ? (from ?? (lies ? height : width)) - depth : 0;
-        return lies
-          ? { ...source, windowTop: first, windowHeight: depth, windowWidth: width }
-          : { ...source, windowLeft: first, windowHeight: height, windowWidth: depth };
-      };
+      const [top, left] = [
+        side === 'bottom' ? height - foldedMargin : 0,
+        side === 'right' ? width - foldedMargin : 0,
+      ];
       device.scope(() => {
-        let x = strip({ x: p }, stripDepths[0]);
-        for (const [i, layer] of [this.#smooth1[3], this.#smooth2[3]].entries()) {
-          const other = sharedMaps[i];
-          const y = layer.forward(other ? [x, strip(other, stripDepths[i]!)] : [x]);
-          // At its inner border a strip knows nothing of what is beyond.
-          x = strip({ x: y }, stripDepths[i + 1]!, stripDepths[i]!);
+        const across = {
+          windowTop: lies ? top : -foldedReach,
+          windowLeft: lies ? -foldedReach : left,
+          windowHeight: lies ? foldedMargin : height + 2 * foldedReach,
+          windowWidth: lies ? width + 2 * foldedReach : foldedMargin,
+        };
+        const lines = concat(sources.map((source) => cropResize({ ...source, ...across })));
+        const columns = [patches, 1, lines.dim(1), foldedMargin * lines.dim(3)];
+        const read = lies ? lines : device.view(lines, 0, columns);
+        for (const [i, head] of heads.entries()) {
+          const y = head.last!.edge(side, read);
+          const places = [patches, y.dim(2), foldedMargin, y.dim(3) / foldedMargin];
+          paste(outputs[i]!, device.view(y, 0, places), top, left, { add: true, transposed: lies });
         }
-        const [, , depth] = stripDepths;
-        const last = sharedMaps[2];
-        const before = cropResize(strip({ x: others }, depth));
-        const y = head.addLast(last ? [x, strip(last, depth)] : [x], before);
-        const [top, left] = [
-          lies && far ? height - foldedMargin : 0,
-          !lies && far ? width - foldedMargin : 0,
-        ];
-        paste(whole, cropResize(strip({ x: y }, foldedMargin, depth)), top, left);
       });
     }
-    return whole;
+    device.scope(() => this.#corners(heads, p, shared, others, outputs));
+    return outputs;
+  }
+
+  /** Computes the last level's corners layer by layer: the squares that they depend on lie together in one map. */
+  #corners(
+    heads: readonly Head[],
+    p: Tensor,
+    shared: readonly (GridSource | undefined)[],
+    others: readonly Tensor[],
+    outputs: readonly Tensor[],
+  ): void {
+    const { device } = p;
+    const [patches, height, width] = [p.dim(0), ...sizeOf(p)] as const;
+    const together = 2 * cornerSide;
+    /** Where squares of some side lie at the corners of a map and of the one that has them together. */
+    const squares = (side: number) =>
+      [false, true].flatMap((bottom) =>
+        [false, true].map((right) => ({
+          inMap: { top: bottom ? height - side : 0, left: right ? width - side : 0 },
+          together: { top: bottom ? together - side : 0, left: right ? together - side : 0 },
+        })),
+      );
+    const square = (source: GridSource, { top, left }: { top: number; left: number }, side: number) =>
+      cropResize({ ...source, windowTop: top, windowLeft: left, windowHeight: side, windowWidth: side });
+    const gathered = (source: GridSource): GridSource => {
+      const { x } = source;
+      const map = device.zeros([patches, together, together, x.dim(3)], x.dtype);
+      for (const at of squares(cornerSide))
+        paste(map, square(source, at.inMap, cornerSide), at.together.top, at.together.left);
+      return { x: map };
+    };
+    const [ps0, ps1, ps2] = shared.map((source) => (source ? [gathered(source)] : []));
+    // Squares touch with their inner borders, which spoils what is not used.
+    const q = this.#smooth1[3].forward([gathered({ x: p }), ...ps0!]);
+    const r = this.#smooth2[3].forward([{ x: q }, ...ps1!]);
+    for (const [i, head] of heads.entries()) {
+      const y = head.addLast([{ x: r }, ...ps2!], gathered({ x: others[i]! }).x);
+      for (const at of squares(foldedMargin))
+        paste(outputs[i]!, square({ x: y }, at.together, foldedMargin), at.inMap.top, at.inMap.left);
+    }
   }
 
   /**

@@ -1,4 +1,5 @@
 /** Layers: parameters and the op that uses them. */
+
 import { aggregateConv } from '../tensor/aggregate-conv';
 import { type BatchNormStatistics, batchNorm } from '../tensor/batch-norm';
 import { conv2d } from '../tensor/conv2d';
@@ -93,17 +94,39 @@ export class AggregateConv {
   }
 }
 
+/** Convolutions in a row that were folded into one, which is not exact at the border: see inference/fold.ts, foldLevel. */
+export class EdgedConv {
+  readonly #whole: AggregateConv;
+  readonly #parameters: Parameters;
+
+  /** @param parameters `weight` and `bias` of the whole, and of each side, `top.weight` and so on */
+  constructor(parameters: Parameters) {
+    this.#whole = new AggregateConv(parameters);
+    this.#parameters = parameters;
+  }
+
+  forward(sources: readonly GridSource[], addend: Tensor): Tensor {
+    return this.#whole.forward(sources, { addend });
+  }
+
+  /** What to add along a side, from the lines next to it. */
+  edge(side: string, lines: Tensor): Tensor {
+    const edge = this.#parameters.at(side);
+    return conv2d(lines, edge.get('weight'), { bias: edge.get('bias') });
+  }
+}
+
 /** Two convolutions in a row that were composed, see inference/fold.ts. */
 export class ComposedConv {
-  /** The pyramid's last level, folded: see models/fpn.ts, Head. */
-  readonly last?: AggregateConv;
+  /** The pyramid's last level, folded. */
+  readonly last?: EdgedConv;
   readonly #taps: AggregateConv;
   readonly #weight: Tensor;
   readonly #bias: Tensor;
 
-  /** @param parameters `taps.weight`, `taps.bias`, `sum.weight`, `sum.bias`; `last.weight`, `last.bias` if there are any */
+  /** @param parameters weights and biases of `taps` and `sum`; if there are any, of `last` and `last.top` and so on */
   constructor(parameters: Parameters) {
-    if (parameters.has('last.weight')) this.last = new AggregateConv(parameters.at('last'));
+    if (parameters.has('last.weight')) this.last = new EdgedConv(parameters.at('last'));
     this.#taps = new AggregateConv(parameters.at('taps'));
     this.#weight = parameters.get('sum.weight');
     this.#bias = parameters.get('sum.bias');

@@ -6,12 +6,15 @@
 
 namespace glnet::test {
 
-inline Paste make_paste(const View& y, const View& x, int top, int left) {
+inline Paste make_paste(const View& y, const View& x, int top, int left, bool add = false,
+                        bool transposed = false) {
   Paste op;
   op.y = {y};
   op.x = {x};
   op.top = top;
   op.left = left;
+  op.add = add;
+  op.transposed = transposed;
   return op;
 }
 
@@ -27,10 +30,19 @@ inline void paste_cases(Suite& suite) {
   for (const auto& part : parts) {
     std::ostringstream name;
     name << part.x << " into " << part.y << " at " << part.top << ", " << part.left;
-    suite.add<Paste>(
-        name.str(),
-        [=](Builder& b) { return make_paste(b.tensor(part.y), b.tensor(part.x), part.top, part.left); },
-        exact);
+    for (const bool transposed : {false, true}) {
+      const Shape x = transposed ? Shape{part.x[0], part.x[2], part.x[1], part.x[3]} : part.x;
+      const std::string with = transposed ? ", transposed" : "";
+      suite.add<Paste>(
+          name.str() + with,
+          [=](Builder& b) {
+            return make_paste(b.tensor(part.y), b.tensor(x), part.top, part.left, false, transposed);
+          },
+          exact);
+      suite.add<Paste>(name.str() + with + ", added", [=](Builder& b) {
+        return make_paste(b.tensor(part.y), b.tensor(x), part.top, part.left, true, transposed);
+      });
+    }
   }
   suite.add<Paste>(
       "NaN and infinities",
@@ -57,6 +69,11 @@ inline void paste_cases(Suite& suite) {
           [](Builder& b, auto& op) { op.x = {b.tensor({1, 2, 3, 3})}; });
   refuses("other channels", "does not fit y [2, 5, 6, 3]",
           [](Builder& b, auto& op) { op.x = {b.tensor({2, 2, 3, 4})}; });
+  refuses("a transposed one that is too wide", "x [2, 2, 6, 3], transposed, at row 1, column 2 leaves",
+          [](Builder& b, auto& op) { op.x = {b.tensor({2, 2, 6, 3})}, op.transposed = true; });
+  refuses("sums of labels", "cannot add uint8", [](Builder& b, auto& op) {
+    op.y = {b.bytes({2, 5, 6, 3})}, op.x = {b.bytes({2, 2, 3, 3})}, op.add = true;
+  });
   for (const auto& [top, left] : {std::pair{-1, 0}, {0, -1}, {4, 0}, {0, 4}, {2147483647, 0}}) {
     refuses("at " + std::to_string(top) + ", " + std::to_string(left), "leaves y [2, 5, 6, 3]",
             [top = top, left = left](Builder&, auto& op) { op.top = top, op.left = left; });
