@@ -5,6 +5,7 @@
 // kernel) of one row of the source's width, then along the row. A tap that steps outside the target grid has
 // no term, so that the zero padding is exact. With few outputs a source on the target grid goes half this
 // way: one convolution by each column of the kernel gives k maps, and the gather adds them up along the row.
+// Products of sources that lie alike are added up before they are gathered.
 //
 // The products of all sources are alive together, so that y is read and written once: the outputs are done in
 // slices, and the patches in groups, such that they fit kProductBudget. In float32 the ordinary convolutions
@@ -122,6 +123,19 @@ struct Part {
   int64_t top = 0, left = 0, height = 0, width = 0;
   int64_t products = 0, next_patch = 0, band = 0;
   Terms rows;
+  Terms along;         ///< of columns: of a row of products
+  bool joins = false;  ///< its products are added to those of an earlier part, `host`
+  size_t host = 0;
+
+  /// Whether the products of this and of another part are gathered alike.
+  bool lies_like(const Part& other) const {
+    if (way != other.way || shared != other.shared) return false;
+    if (way == Way::columns) return true;
+    const GridSource &a = *source, &b = *other.source;
+    return a.x.dim(1) == b.x.dim(1) && a.x.dim(2) == b.x.dim(2) && a.tops == b.tops && a.lefts == b.lefts &&
+           a.crop_height == b.crop_height && a.crop_width == b.crop_width && a.sizes == b.sizes &&
+           a.windowed() == b.windowed() && a.window_top == b.window_top && a.window_left == b.window_left;
+  }
 };
 
 /// The positions that are read along an axis: first and number, at least one.
@@ -199,6 +213,12 @@ Plan::Plan(const AggregateConv& op, int threads)
   const bool narrow = op.y.dtype != DType::float32;
   accumulates = narrow && !plain.empty() && (plain.size() > 1 || !taps.empty());
   gathers = !taps.empty() || accumulates;
+  for (size_t i = 1; i < taps.size(); ++i) {
+    for (size_t j = 0; j < i && !taps[i].joins; ++j) {
+      taps[i].joins = !taps[j].joins && taps[i].lies_like(taps[j]);
+      taps[i].host = j;
+    }
+  }
   choose_slices();
 
   for (size_t i = 0; i < plain.size(); ++i) {
@@ -222,7 +242,7 @@ Plan::Plan(const AggregateConv& op, int threads)
   }
   for (Part& part : taps) {
     part.batch = part.shared ? 1 : group;
-    ConvolutionSpec spec{.outputs = products_of(part)};
+    ConvolutionSpec spec{.outputs = products_of(part), .accumulate = part.joins};
     if (part.way == Way::columns) spec.kernel_height = kernel, spec.padding_height = kernel / 2;
     compile(part, spec, part.height, part.width);
   }
@@ -233,6 +253,7 @@ void Plan::choose_slices() {
   // Floats alive for each output channel, of one patch and of what is the same for all.
   int64_t own = accumulates ? height * width : 0, common = 0;
   for (const Part& part : taps) {
+    if (part.joins) continue;
     const int64_t taps = part.way == Way::taps ? kernel * kernel : kernel;
     (part.shared ? common : own) += part.height * part.width * taps;
   }
@@ -267,20 +288,28 @@ void Plan::lay_out() {
   if (accumulates) product_floats = round_up(group * height * width * slice, kLanes);
   if (op.y.dtype != DType::float32) row_floats = 2 * width * slice;
   for (Part& part : taps) {
+    if (part.joins) {
+      part.products = taps[part.host].products;
+      continue;
+    }
     const int64_t row = part.width * products_of(part);
     part.products = product_floats;
     part.next_patch = part.shared ? 0 : part.height * row;
     product_floats += round_up(part.batch * part.height * row, kLanes);
-    part.band = band_floats;
-    band_floats += part.width * kernel * slice;
-
     if (part.way == Way::columns) {
-      for (int64_t y = 0; y < height; ++y) {
-        part.rows.terms.push_back({static_cast<int32_t>(y * row), 1});
-        part.rows.end_list();
+      for (int64_t x = 0; x < width; ++x) {
+        for (int64_t dx = 0; dx < kernel; ++dx) {
+          const int64_t at = x + dx - kernel / 2;
+          if (at < 0 || at >= width) continue;
+          part.along.terms.push_back({static_cast<int32_t>(at * products_of(part) + dx * slice), 1});
+        }
+        part.along.end_list();
       }
       continue;
     }
+    part.band = band_floats;
+    band_floats += part.width * kernel * slice;
+
     const AxisSampling sampling = sampling_of(*part.source, 0);
     for (int64_t y = 0; y < height; ++y) {
       for (int64_t dy = 0; dy < kernel; ++dy) {
@@ -295,18 +324,15 @@ void Plan::lay_out() {
     }
   }
   std::vector<AxisSampling> samplings;
-  for (const Part& part : taps) {
-    samplings.push_back(part.way == Way::columns ? AxisSampling::identity(width)
-                                                 : sampling_of(*part.source, 1));
-  }
+  for (const Part& part : taps) samplings.push_back(sampling_of(*part.source, 1));
   for (int64_t x = 0; x < width; ++x) {
     for (size_t i = 0; i < taps.size(); ++i) {
+      if (taps[i].joins || taps[i].way == Way::columns) continue;
       for (int64_t dx = 0; dx < kernel; ++dx) {
         const int64_t at = x + dx - kernel / 2;
         if (at < 0 || at >= width) continue;
         for (const auto* e = samplings[i].begin(at); e != samplings[i].end(at); ++e) {
-          const int64_t left = taps[i].way == Way::columns ? 0 : taps[i].left;
-          const int64_t offset = taps[i].band + ((e->index - left) * kernel + dx) * slice;
+          const int64_t offset = taps[i].band + ((e->index - taps[i].left) * kernel + dx) * slice;
           columns.terms.push_back({static_cast<int32_t>(offset), e->weight});
         }
       }
@@ -459,7 +485,13 @@ class Run {
   void gather_row(int64_t patch, int64_t n, int64_t row, int64_t slice, float* band) {
     const int64_t width = plan_.width, first = slice * plan_.slice;
     const int64_t channels = std::min(plan_.slice, plan_.outputs - first);
+    const Part* last = nullptr;  // of those that are added up along the row only
     for (const Part& part : plan_.taps) {
+      if (part.joins) continue;
+      if (part.way == Way::columns) {
+        last = &part;
+        continue;
+      }
       const float* products = products_ + part.products + n * part.next_patch;
       const int64_t across = plan_.kernel * plan_.slice;
       for (int64_t x = 0; x < part.width; ++x) {
@@ -489,7 +521,15 @@ class Run {
       } else if (op_.addend) {
         initial[2] = op_.addend.as<float>() + pixel;
       }
-      weighted_sum(band, plan_.columns.begin(x), plan_.columns.count(x), initial, channels, op_.relu, to);
+      weighted_sum(band, plan_.columns.begin(x), plan_.columns.count(x), initial, channels, op_.relu && !last,
+                   to);
+      for (const Part& part : plan_.taps) {
+        if (part.joins || part.way != Way::columns) continue;
+        const float* products =
+            products_ + part.products + n * part.next_patch + row * width * plan_.products_of(part);
+        weighted_sum(products, part.along.begin(x), part.along.count(x), {to, nullptr, nullptr}, channels,
+                     op_.relu && &part == last, to);
+      }
       if (narrow) to_bfloat16(to, channels, op_.y.as<bfloat16>() + pixel);
     }
   }
