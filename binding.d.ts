@@ -80,7 +80,7 @@ export interface Ops {
   max_pool_backward: { dy: Handle; x: Handle; kernel?: number; stride?: number; padding?: number };
   merge_patches: { sum: Handle; x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; rowCoverage?: readonly number[]; columnCoverage?: readonly number[] };
   mse: { a: Handle; b: Handle; scale?: number };
-  paste: { y: Handle; x: Handle; top?: number; left?: number };
+  paste: { y: Handle; x: Handle; top?: number; left?: number; add?: boolean; transposed?: boolean };
   relu: { x: Handle };
   relu_backward: { dy: Handle; y: Handle };
   resize: { x: Handle; height?: number; width?: number; interpolation?: 'bilinear' | 'nearest' };
@@ -90,6 +90,7 @@ export interface Ops {
   stitch: { sources: readonly { logits: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number }[]; imageHeight?: number; imageWidth?: number; row?: number; rows?: number };
   sum_of_squares: { inputs: readonly Handle[] };
   triangle_resize: { x: Handle; sum: Handle; row?: number; imageHeight?: number };
+  unfold_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }; kernel?: number; height?: number; width?: number };
 }
 
 export declare class Device {

@@ -37,17 +37,20 @@ template <bool kAdd, class Y, class T>
 }
 
 template <bool kAdd, class Y, class T>
-GLNET_MULTIVERSION void row(Y* y, RowSource<T> source, const AxisSampling& columns, int64_t channels) {
+GLNET_MULTIVERSION void row(Y* y, RowSource<T> source, const AxisSampling& columns, int64_t channels,
+                            int64_t pixel) {
   using Entry = AxisSampling::Entry;
   const auto height = source.rows_end - source.rows;
   if (height == 0) {
-    if (!kAdd) std::fill_n(y, columns.outputs() * channels, Y{});
+    for (int64_t column = 0; !kAdd && column < columns.outputs(); ++column, y += pixel) {
+      std::fill_n(y, channels, Y{});
+    }
     return;
   }
   const T* upper = source.x + source.rows[0].index * source.stride;
   const T* lower = source.x + source.rows_end[-1].index * source.stride;
   const float up = source.rows[0].weight, down = source.rows_end[-1].weight;
-  for (int64_t column = 0; column < columns.outputs(); ++column, y += channels) {
+  for (int64_t column = 0; column < columns.outputs(); ++column, y += pixel) {
     const Entry *begin = columns.begin(column), *end = columns.end(column);
     const auto width = end - begin;
     if (width == 0) {
@@ -84,20 +87,21 @@ GLNET_MULTIVERSION void row(Y* y, RowSource<T> source, const AxisSampling& colum
 
 }  // namespace
 
-void resample_row(float* y, const RowSource<float>& source, const AxisSampling& columns, int64_t channels) {
-  row<false>(y, source, columns, channels);
+void resample_row(float* y, const RowSource<float>& source, const AxisSampling& columns, int64_t channels,
+                  int64_t pixel) {
+  row<false>(y, source, columns, channels, pixel ? pixel : channels);
 }
 void resample_row(bfloat16* y, const RowSource<bfloat16>& source, const AxisSampling& columns,
-                  int64_t channels) {
-  row<false>(y, source, columns, channels);
+                  int64_t channels, int64_t pixel) {
+  row<false>(y, source, columns, channels, pixel ? pixel : channels);
 }
 void add_resampled_row(float* y, const RowSource<float>& source, const AxisSampling& columns,
                        int64_t channels) {
-  row<true>(y, source, columns, channels);
+  row<true>(y, source, columns, channels, channels);
 }
 void add_resampled_row(float* y, const RowSource<bfloat16>& source, const AxisSampling& columns,
                        int64_t channels) {
-  row<true>(y, source, columns, channels);
+  row<true>(y, source, columns, channels, channels);
 }
 
 }  // namespace glnet::cpu

@@ -16,10 +16,12 @@ struct RowSource {
   const AxisSampling::Entry* rows_end;
 };
 
-/// y[column, c] = the mix of x's pixels at (row, column); of none, zero.
-void resample_row(float* y, const RowSource<float>& source, const AxisSampling& columns, int64_t channels);
+/// y[column, c] = the mix of x's pixels at (row, column); of none, zero. Pixels of y are `pixel` elements
+/// apart, or, if that is 0, `channels`.
+void resample_row(float* y, const RowSource<float>& source, const AxisSampling& columns, int64_t channels,
+                  int64_t pixel = 0);
 void resample_row(bfloat16* y, const RowSource<bfloat16>& source, const AxisSampling& columns,
-                  int64_t channels);
+                  int64_t channels, int64_t pixel = 0);
 /// The same, added to y.
 void add_resampled_row(float* y, const RowSource<float>& source, const AxisSampling& columns,
                        int64_t channels);

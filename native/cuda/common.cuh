@@ -52,4 +52,19 @@ void with_type(const char* op, DType dtype, Body&& body) {
   glnet::with_type("CUDA", op, dtype, body);
 }
 
+/// Calls `body(T{})` with an integer type of a dtype's size, for kernels that only move elements.
+template <class Body>
+void with_bits(const char* op, DType dtype, Body&& body) {
+  switch (size_of(dtype)) {
+    case 1:
+      return body(uint8_t{});
+    case 2:
+      return body(uint16_t{});
+    case 4:
+      return body(uint32_t{});
+    default:
+      fail(ErrorCode::invalid_argument, op, ": CUDA does not compute in ", name_of(dtype));
+  }
+}
+
 }  // namespace glnet::cuda

@@ -29,16 +29,7 @@ void join(const Concat& op, const Context& context) {
 }  // namespace
 
 void concat(const Concat& op, const Context& context) {
-  switch (size_of(op.y.dtype)) {
-    case 1:
-      return join<uint8_t>(op, context);
-    case 2:
-      return join<uint16_t>(op, context);
-    case 4:
-      return join<uint32_t>(op, context);
-    default:
-      fail(ErrorCode::invalid_argument, op.kName, ": CUDA does not compute in ", name_of(op.y.dtype));
-  }
+  with_bits(op.kName, op.y.dtype, [&](auto t) { join<decltype(t)>(op, context); });
 }
 
 }  // namespace glnet::cuda

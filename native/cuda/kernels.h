@@ -40,7 +40,8 @@
   X(Softmax, softmax)                                              \
   X(Stitch, stitch)                                                \
   X(SumOfSquares, sum_of_squares)                                  \
-  X(TriangleResize, triangle_resize)
+  X(TriangleResize, triangle_resize)                               \
+  X(UnfoldResize, unfold_resize)
 
 namespace glnet::cuda {
 
@@ -71,6 +72,7 @@ void prepare_sgd(const Sgd& op, Prepare& prepare);
 void prepare_stitch(const Stitch& op, Prepare& prepare);
 void prepare_sum_of_squares(const SumOfSquares& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
+void prepare_unfold_resize(const UnfoldResize& op, Prepare& prepare);
 
 /// Puts the kernels into a backend's table; ops that have none keep nullptr.
 inline void fill(Backend& backend) {
@@ -100,6 +102,7 @@ inline void fill(Backend& backend) {
   backend.stitch.prepare = prepare_stitch;
   backend.sum_of_squares.prepare = prepare_sum_of_squares;
   backend.triangle_resize.prepare = prepare_triangle_resize;
+  backend.unfold_resize.prepare = prepare_unfold_resize;
 }
 
 }  // namespace glnet::cuda

@@ -53,16 +53,7 @@ void paste(const Paste& op, const Context& context) {
     with_type(op.kName, op.y.dtype, [&](auto t) { paste_part<decltype(t), true>(op, context); });
     return;
   }
-  switch (size_of(op.y.dtype)) {
-    case 1:
-      return paste_part<uint8_t, false>(op, context);
-    case 2:
-      return paste_part<uint16_t, false>(op, context);
-    case 4:
-      return paste_part<uint32_t, false>(op, context);
-    default:
-      fail(ErrorCode::invalid_argument, op.kName, ": CUDA does not compute in ", name_of(op.y.dtype));
-  }
+  with_bits(op.kName, op.y.dtype, [&](auto t) { paste_part<decltype(t), false>(op, context); });
 }
 
 }  // namespace glnet::cuda

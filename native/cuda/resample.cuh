@@ -25,6 +25,9 @@ struct Chain {
   int lengths[kMostResizes + 1] = {};
   // Of the window of output positions that are wanted; those outside read nothing.
   int first = 0, count = 0;
+  // After so many resizes, positions move by this many; those that leave the map read nothing. -1: they
+  // don't.
+  int moved = -1, by = 0;
 
   int outputs() const { return count; }
   /// Taps that an output position has room for.
@@ -86,6 +89,12 @@ static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* tap
         } else {
           weight *= 1 - fraction;
         }
+        if (step - 1 != chain.moved) continue;
+        index += chain.by;
+        if (index < 0 || index >= in) {
+          weight = 0;
+          break;
+        }
       }
       if (weight != 0) tap[count++] = {index, weight};
     }
@@ -109,6 +118,22 @@ struct Gather {
   int row_slots, column_slots;
 };
 
+/// The sum over the taps of a row and a column, of a channel of a map.
+template <class T>
+__device__ float mix(const T* map, const Tap* row_taps, const Tap* column_taps, const Gather& g) {
+  float sum = 0;
+  for (int r = 0; r < g.row_slots && row_taps[r].weight != 0; ++r) {
+    const T* source = map + row_taps[r].index * g.row_stride;
+    float part = 0;
+    for (int s = 0; s < g.column_slots && column_taps[s].weight != 0; ++s) {
+      part += column_taps[s].weight *
+              static_cast<float>(source[static_cast<int64_t>(column_taps[s].index) * g.channels]);
+    }
+    sum += row_taps[r].weight * part;
+  }
+  return sum;
+}
+
 /// y: [rows, width, channels]. Corners are zero where there are no crops.
 template <class T>
 __global__ void gather_kernel(const T* x, T* y, const Tap* rows, const Tap* columns, Gather g,
@@ -121,18 +146,27 @@ __global__ void gather_kernel(const T* x, T* y, const Tap* rows, const Tap* colu
     for (int j = static_cast<int>(threadIdx.x); j < g.width * g.channels; j += kThreads) {
       const int column = j / g.channels, c = j % g.channels;
       const Tap* column_taps = columns + static_cast<int64_t>(column) * g.column_slots;
-      float sum = 0;
-      for (int r = 0; r < g.row_slots && row_taps[r].weight != 0; ++r) {
-        const T* source = map + row_taps[r].index * g.row_stride + c;
-        float part = 0;
-        for (int s = 0; s < g.column_slots && column_taps[s].weight != 0; ++s) {
-          part += column_taps[s].weight *
-                  static_cast<float>(source[static_cast<int64_t>(column_taps[s].index) * g.channels]);
-        }
-        sum += row_taps[r].weight * part;
-      }
-      y[i * g.width * g.channels + j] = T(sum);
+      y[i * g.width * g.channels + j] = T(mix(map + c, row_taps, column_taps, g));
     }
+  }
+}
+
+/// Calls `body(first patch, gather, corners)` for crops of x, a map [1, H, W, channels], as many at a time as
+/// a launch takes, or, where there are no tops, once for maps x [N, H, W, channels]. y: [patches, height,
+/// ...].
+template <class Body>
+void for_each_gather(const View& x, const View& y, int channels, const Chain& rows, const Chain& columns,
+                     const std::vector<int>& tops, const std::vector<int>& lefts, Body&& body) {
+  const auto gather = [&](int64_t count, int64_t map_stride) {
+    return Gather{count * y.dim(1),    rows.outputs(), columns.outputs(), channels,
+                  x.dim(2) * channels, map_stride,     rows.slots(),      columns.slots()};
+  };
+  if (tops.empty()) {
+    body(0, gather(y.dim(0), x.dim(1) * x.dim(2) * channels), Corners{});
+  } else {
+    for_each_corners(tops, lefts, [&](int64_t first, int64_t count, const Corners& corners) {
+      body(first, gather(count, 0), corners);
+    });
   }
 }
 
@@ -145,22 +179,13 @@ void resample(const Context& context, const View& x, const View& y, const Chain&
   Tap* column_taps = row_taps + rows.bytes() / sizeof(Tap);
   fill_taps(context, rows, row_taps);
   fill_taps(context, columns, column_taps);
-  const auto gather = [&](int64_t first, int64_t count, int64_t map_stride, const Corners& corners) {
-    const int64_t n = count * y.dim(1);
-    const Gather g{
-        n,          rows.outputs(), columns.outputs(), static_cast<int>(y.dim(3)), x.dim(2) * x.dim(3),
-        map_stride, rows.slots(),   columns.slots()};
-    launch(gather_kernel<T>, static_cast<unsigned>(std::min(n, kMostBlocks)), kThreads, 0, stream_of(context),
-           x.as<const T>() + first * map_stride, y.as<T>() + first * y.dim(1) * y.dim(2) * y.dim(3), row_taps,
-           column_taps, g, corners);
-  };
-  if (tops.empty()) {
-    gather(0, y.dim(0), x.dim(1) * x.dim(2) * x.dim(3), Corners{});
-  } else {
-    for_each_corners(tops, lefts, [&](int64_t first, int64_t count, const Corners& corners) {
-      gather(first, count, 0, corners);
-    });
-  }
+  for_each_gather(x, y, static_cast<int>(y.dim(3)), rows, columns, tops, lefts,
+                  [&](int64_t first, const Gather& g, const Corners& corners) {
+                    launch(gather_kernel<T>, static_cast<unsigned>(std::min(g.rows, kMostBlocks)), kThreads,
+                           0, stream_of(context), x.as<const T>() + first * g.map_stride,
+                           y.as<T>() + first * y.dim(1) * y.dim(2) * y.dim(3), row_taps, column_taps, g,
+                           corners);
+                  });
 }
 
 }  // namespace glnet::cuda

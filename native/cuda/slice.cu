@@ -23,16 +23,7 @@ void copy_channels(const Slice& op, const Context& context) {
 }  // namespace
 
 void slice(const Slice& op, const Context& context) {
-  switch (size_of(op.y.dtype)) {
-    case 1:
-      return copy_channels<uint8_t>(op, context);
-    case 2:
-      return copy_channels<uint16_t>(op, context);
-    case 4:
-      return copy_channels<uint32_t>(op, context);
-    default:
-      fail(ErrorCode::invalid_argument, op.kName, ": CUDA does not compute in ", name_of(op.y.dtype));
-  }
+  with_bits(op.kName, op.y.dtype, [&](auto t) { copy_channels<decltype(t)>(op, context); });
 }
 
 }  // namespace glnet::cuda

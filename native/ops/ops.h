@@ -37,6 +37,7 @@
 #include "ops/stitch.h"
 #include "ops/sum_of_squares.h"
 #include "ops/triangle_resize.h"
+#include "ops/unfold_resize.h"
 
 #define GLNET_OPS(X)                                               \
   X(Accumulate, accumulate)                                        \
@@ -74,4 +75,5 @@
   X(Softmax, softmax)                                              \
   X(Stitch, stitch)                                                \
   X(SumOfSquares, sum_of_squares)                                  \
-  X(TriangleResize, triangle_resize)
+  X(TriangleResize, triangle_resize)                               \
+  X(UnfoldResize, unfold_resize)

@@ -288,6 +288,60 @@ async function throughLine(
   return { values, rows: kernel.rows, width, channels };
 }
 
+/**
+ * smooth*_1, and smooth*_2 after it, as sums of 1x1 convolutions over neighbourhoods (tensor/unfold-resize.ts): for maps
+ * that are wanted at few pixels. The second leaves out that smooth*_1's result is padded with zeros, so it holds from
+ * the second pixel on.
+ * @param channels of each source
+ * @returns for each source a weight [K, k·k·channels, 1, 1]: of smooth1 over p and ps0, of smooth2 over p, ps0 and
+ *   ps1, as far as they are there; the biases, [K], add up
+ */
+export async function sampleLevel(
+  smooth1: FoldedConv,
+  smooth2: FoldedConv,
+  channels: number,
+): Promise<{ smooth1: FoldedConv[]; smooth2: FoldedConv[] }> {
+  const [own, outer] = [kernelOf(smooth1), kernelOf(smooth2)];
+  const both = await through(outer, smooth1);
+  const last = unfold(outer, channels).slice(1);
+  return { smooth1: unfold(own, channels), smooth2: [...unfold(both, channels), ...last.map(withoutBias)] };
+}
+
+function kernelOf({ weight, bias }: FoldedConv): Kernel {
+  const [outputs, channels, side] = weight.shape as [number, number, number, number];
+  const kernel = emptyKernel(outputs, side, channels);
+  const values = toFloat32(weight);
+  kernel.bias.set(toFloat32(bias));
+  for (let k = 0; k < outputs; k++) {
+    for (let c = 0; c < channels; c++) {
+      const from = (k * channels + c) * side * side;
+      for (let tap = 0; tap < side * side; tap++)
+        kernel.values[(k * side * side + tap) * channels + c] = values[from + tap]!;
+    }
+  }
+  return kernel;
+}
+
+/** A kernel by parts of its input channels; the first has the bias. */
+function unfold({ values, bias, outputs, side, channels }: Kernel, size: number): FoldedConv[] {
+  return Array.from({ length: channels / size }, (_, part) => {
+    const weight = new Float32Array(outputs * side * side * size);
+    for (let i = 0; i < outputs * side * side; i++) {
+      const from = i * channels + part * size;
+      weight.set(values.subarray(from, from + size), i * size);
+    }
+    const conv = {
+      weight: fromFloat32([outputs, side * side * size, 1, 1], weight),
+      bias: fromFloat32([outputs], Float32Array.from(bias)),
+    };
+    return part === 0 ? conv : withoutBias(conv);
+  });
+}
+
+function withoutBias({ weight, bias }: FoldedConv): FoldedConv {
+  return { weight, bias: fromFloat32(bias.shape, new Float32Array(bias.shape[0]!)) };
+}
+
 /** A level's kernels, see {@link foldLevel}. */
 export interface FoldedLevel {
   /** [K, C, 9, 9] over p and the other branch's ps0, ps1 and ps2, as far as they are there; bias [K]. */

@@ -9,7 +9,16 @@ import { Parameters } from '../nn/parameters';
 import { cast } from '../tensor/cast';
 import type { Device, DeviceKind } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
-import { compose, type FoldedConv, foldBatchNorm, foldLevel, type Norm, normAfter, normFields } from './fold';
+import {
+  compose,
+  type FoldedConv,
+  foldBatchNorm,
+  foldLevel,
+  type Norm,
+  normAfter,
+  normFields,
+  sampleLevel,
+} from './fold';
 
 const smoothLayer = 'fpn_local.smooth';
 const lastSmooth = ['fpn_local.smooth4_1', 'fpn_local.smooth4_2'] as const;
@@ -154,6 +163,9 @@ export class NetworkStore {
     const heads: Partial<Record<LocalOutput, Head>> = {};
     if (this.#composes) for (const output of wanted) heads[output] = await this.#head(mode, output);
     const own = await this.#load(mode);
+    const deep = (this.config.sharing ?? 'deep') === 'deep';
+    if (mode === 'bidirectional' && deep && this.#composes && this.#foldsLastLevel)
+      await this.#addSampled(own, mode);
     const common = { device: this.device, precision: this.precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
@@ -201,16 +213,47 @@ export class NetworkStore {
     return tensors;
   }
 
+  /** Puts the last level's sampled layers among the local branch's parameters. */
+  async #addSampled(tensors: Map<string, Tensor>, mode: Mode): Promise<void> {
+    const { layer, keyOf } = this.#layers(mode);
+    const { channels } = this.config.fpn;
+    const sampled = lazily(async () =>
+      sampleLevel(await layer(lastSmooth[0]), await layer(lastSmooth[1]), channels),
+    );
+    const key = `${keyOf(...lastSmooth)} sampled`;
+    for (const [i, stage] of (['smooth1', 'smooth2'] as const).entries()) {
+      // p and ps0, and for the second ps1.
+      for (let part = 0; part < 2 + i; part++) {
+        await this.#conv(
+          tensors,
+          `${lastSmooth[i]}_sampled.${part}`,
+          `${key} ${stage} ${part}`,
+          async () => (await sampled())[stage][part]!,
+        );
+      }
+    }
+  }
+
+  /** Reads a mode's layers, and names what they hold. */
+  #layers(mode: Mode): {
+    layer: (name: string) => Promise<FoldedConv>;
+    keyOf: (...layers: readonly string[]) => string;
+  } {
+    const located = this.#file.locate(mode);
+    return {
+      layer: async (name) => ({
+        weight: await this.#file.read(located.get(`${name}.weight`)!),
+        bias: await this.#file.read(located.get(`${name}.bias`)!),
+      }),
+      // A phase may share the weights of another and not its biases.
+      keyOf: (...layers) =>
+        layers.flatMap((each) => [located.get(`${each}.weight`), located.get(`${each}.bias`)]).join(' '),
+    };
+  }
+
   /** The local branch's `smooth`, composed with what follows it. */
   async #head(mode: Mode, output: LocalOutput): Promise<Head> {
-    const located = this.#file.locate(mode);
-    const layer = async (name: string): Promise<FoldedConv> => ({
-      weight: await this.#file.read(located.get(`${name}.weight`)!),
-      bias: await this.#file.read(located.get(`${name}.bias`)!),
-    });
-    // A phase may share the weights of another and not its biases.
-    const keyOf = (...layers: readonly string[]) =>
-      layers.flatMap((each) => [located.get(`${each}.weight`), located.get(`${each}.bias`)]).join(' ');
+    const { layer, keyOf } = this.#layers(mode);
     const name = output === 'local' ? 'fpn_local.classify' : 'ensemble_conv';
     const key = keyOf(smoothLayer, name);
     const composed = lazily(async () => compose(await layer(smoothLayer), await layer(name)));

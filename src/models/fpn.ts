@@ -1,5 +1,5 @@
 /** GLNet's feature pyramid: linear throughout, each stage may take a second map in. */
-import { AggregateConv } from '../nn/layers';
+import { AggregateConv, SampledConv } from '../nn/layers';
 import type { Parameters } from '../nn/parameters';
 import { concat } from '../tensor/concat';
 import { cropResize, type GridSource } from '../tensor/crop-resize';
@@ -82,6 +82,8 @@ export class Pyramid {
   readonly #smooth2: Levels<AggregateConv>;
   readonly #smooth: AggregateConv | undefined;
   readonly #classify: AggregateConv | undefined;
+  /** The last level's smooth*_1, and both together, for few pixels. */
+  readonly #sampled: readonly [SampledConv, SampledConv] | undefined;
   readonly #shared: readonly Stage[];
 
   /**
@@ -101,6 +103,11 @@ export class Pyramid {
     this.#laterals = layers(['toplayer', 'latlayer1', 'latlayer2', 'latlayer3']);
     this.#smooth1 = layers(['smooth1_1', 'smooth2_1', 'smooth3_1', 'smooth4_1']);
     this.#smooth2 = layers(['smooth1_2', 'smooth2_2', 'smooth3_2', 'smooth4_2']);
+    if (parameters.has('smooth4_1_sampled.0.weight'))
+      this.#sampled = [
+        new SampledConv(parameters.at('smooth4_1_sampled')),
+        new SampledConv(parameters.at('smooth4_2_sampled')),
+      ];
     if (!parameters.has('classify.weight')) return;
     if (shared) this.#smooth = new AggregateConv(parameters.at('smooth'));
     this.#classify = new AggregateConv(parameters.at('classify'));
@@ -119,7 +126,7 @@ export class Pyramid {
 
   /**
    * As {@link forward}, with what heads make in the place of ps3.
-   * @param keep whether the maps are wanted; else each goes, `c` too, when its last reader has been called
+   * @param keep whether the maps are wanted, to be merged; else each goes, `c` too, when its last reader has been called
    */
   apply(
     heads: readonly Head[],
@@ -129,15 +136,44 @@ export class Pyramid {
   ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
     return c[0].device.scope(() => {
       const [height, width] = sizeOf(c[3]);
-      // Maps that are wanted are made, and then the heads may as well read them.
-      const folds = !keep && Math.min(height, width) >= 2 * cornerSide && heads.every(({ last }) => last);
+      const folds =
+        Math.min(height, width) >= 2 * cornerSide &&
+        heads.every(({ last }) => last) &&
+        // Maps that are wanted in full are made, and then the heads may as well read them.
+        (!keep || this.#samples(share, height, width));
       const { maps, sources } = this.#levels(c, share, keep, folds ? 3 : 4);
       const outputs = heads.map((head) => head.forward(sources));
+      if (!folds) return { maps: keep ? maps : undefined, outputs };
       return {
-        maps: keep ? maps : undefined,
-        outputs: folds ? this.#foldedLevel(heads, maps.ps0[3], share, outputs) : outputs,
+        maps: keep ? this.#withSampled(maps, share) : undefined,
+        outputs: this.#foldedLevel(heads, maps.ps0[3], share, outputs),
       };
     });
+  }
+
+  /**
+   * Whether the last level's ps1 and ps2 can be computed at the pixels alone that are read when they are merged: where
+   * that leaves out the border, of which the composed kernel of ps2 knows nothing.
+   */
+  #samples(share: Share, height: number, width: number): boolean {
+    if (!this.#sampled || !this.#shared.includes('ps0') || !this.#shared.includes('ps1')) return false;
+    const { cropHeight, cropWidth } = share('ps1', 3);
+    return height >= 3 * cropHeight! && width >= 3 * cropWidth!;
+  }
+
+  /** Maps without the last level's ps1 and ps2, and these as they will be merged: of the size of the shared maps' crops. */
+  #withSampled(maps: BranchMaps, share: Share): BranchMaps {
+    const p = maps.ps0[3];
+    const [ps0, ps1] = [share('ps0', 3), share('ps1', 3)];
+    const [q, r] = this.#sampled!;
+    const sources = [{ x: p }, resized(ps0, ...sizeOf(p))];
+    const size = [ps1.cropHeight!, ps1.cropWidth!] as const;
+    const last = [
+      q.forward(sources, ...size),
+      r.forward([...sources, resized(ps1, ...sizeOf(p))], ...size),
+    ] as const;
+    const levels = (all: readonly Tensor[], map: Tensor) => [...all, map] as unknown as Levels<Tensor>;
+    return { ...maps, ps1: levels(maps.ps1, last[0]), ps2: levels(maps.ps2, last[1]) };
   }
 
   /**

@@ -5,6 +5,7 @@ import { type BatchNormStatistics, batchNorm } from '../tensor/batch-norm';
 import { conv2d } from '../tensor/conv2d';
 import type { GridSource } from '../tensor/crop-resize';
 import type { Tensor } from '../tensor/tensor';
+import { unfoldResize } from '../tensor/unfold-resize';
 import type { Parameters } from './parameters';
 
 /**
@@ -113,6 +114,31 @@ export class EdgedConv {
   edge(side: string, lines: Tensor): Tensor {
     const edge = this.#parameters.at(side);
     return conv2d(lines, edge.get('weight'), { bias: edge.get('bias') });
+  }
+}
+
+/** A convolution whose resized result is computed, and no more than that: see inference/fold.ts, sampleLevel. */
+export class SampledConv {
+  readonly #parameters: Parameters;
+
+  /** @param parameters `0.weight`, `0.bias`, `1.weight` and so on, by source */
+  constructor(parameters: Parameters) {
+    this.#parameters = parameters;
+  }
+
+  /** @returns [N, height, width, K] */
+  forward(sources: readonly GridSource[], height: number, width: number): Tensor {
+    let sum: Tensor | undefined;
+    for (const [i, source] of sources.entries()) {
+      const { weight, bias } = {
+        weight: this.#parameters.get(`${i}.weight`),
+        bias: this.#parameters.get(`${i}.bias`),
+      };
+      const kernel = Math.sqrt(weight.dim(1) / source.x.dim(3));
+      using x = unfoldResize(source, kernel, height, width);
+      sum = conv2d(x, weight, sum ? { bias, residual: sum, overwrite: true } : { bias });
+    }
+    return probed(this.#parameters.name, sum!);
   }
 }
 

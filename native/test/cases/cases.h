@@ -38,6 +38,7 @@
 #include "test/cases/stitch.h"
 #include "test/cases/sum_of_squares.h"
 #include "test/cases/triangle_resize.h"
+#include "test/cases/unfold_resize.h"
 #ifdef GLNET_EMULATOR
 #include "test/cases/cudnn.h"
 #include "test/cases/emulator.h"

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { type ModelConfig, type ModelFile, openModel } from '../../../src/checkpoint/model-file';
 import { fromFloat32, toFloat32 } from '../../../src/checkpoint/state-dict';
 import { randomWeights } from '../../../src/cli/self-test';
-import { compose, foldBatchNorm, normAfter } from '../../../src/inference/fold';
+import { compose, foldBatchNorm, foldLevel, normAfter } from '../../../src/inference/fold';
 import { NetworkStore, type Networks } from '../../../src/inference/networks';
 import { type Output, outputsOf, predict } from '../../../src/inference/predict';
 import { Branch, Ensemble } from '../../../src/models/glnet';
@@ -208,11 +208,18 @@ test('composing leaves the event loop its turns', async () => {
     timer = setImmediate(count);
   };
   let timer = setImmediate(count);
-  const { taps, sum } = await compose(layer('fpn_local.smooth'), layer('fpn_local.classify'));
+  const { taps, sum, products } = await compose(layer('fpn_local.smooth'), layer('fpn_local.classify'));
+  const { whole } = await foldLevel(
+    products,
+    layer('fpn_local.smooth4_1'),
+    layer('fpn_local.smooth4_2'),
+    2 * 16,
+  );
   clearImmediate(timer);
   expect(turns).toBeGreaterThan(9);
   expect([taps.weight.shape, sum.weight.shape]).toEqual([
     [27, 128, 3, 3],
     [3, 27, 3, 3],
   ]);
+  expect(whole.weight.shape).toEqual([3, 3 * 32 + 16, 9, 9]);
 });
