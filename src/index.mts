@@ -7,6 +7,7 @@ export {
   checkDataset,
   evaluate,
   evaluationImages,
+  exportOnnx,
   GLNet,
   GlnetError,
   importBackbone,

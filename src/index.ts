@@ -14,6 +14,7 @@ export { openDataset } from './datasets/open';
 export { AbortError, GlnetError, type GlnetErrorCode } from './errors';
 export type { Refinement } from './inference/coarse-to-fine';
 export type { DeviceName } from './inference/devices';
+export { type ExportMode, type ExportOptions, exportOnnx } from './inference/export';
 export {
   type BandOptions,
   GLNet,

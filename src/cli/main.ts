@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { allModes } from '../checkpoint/model-file';
 import { datasetFormats, datasetNames } from '../datasets/classes';
 import { splitNames } from '../datasets/dataset';
+import { exportModes } from '../inference/export';
 import { precisionChoices } from '../inference/networks';
 import { allOutputs, segmentModes } from '../inference/predict';
 import { deviceKinds } from '../tensor/device';
@@ -325,6 +326,38 @@ Examples:
   .action(async (options) => {
     const { importModel } = require('./import') as typeof import('./import');
     process.exitCode = await importModel(options);
+  });
+
+program
+  .command('export')
+  .summary('write a network for other runtimes')
+  .description(
+    'Writes one pass of a network as an ONNX file (operator set 17), weights inside, in float32: the layers as they were\n' +
+      'trained. Mode global: image to logits. Mode global-to-local: patches, and the global branch’s maps cropped to each,\n' +
+      'to the logits of the ensemble and of the local branch.',
+  )
+  .requiredOption('--onnx <file>', 'where it goes')
+  .requiredOption('-w, --weights <file>', 'the model')
+  .addOption(
+    new Option('--mode <mode>', 'which network (default: the last of these that the model has)').choices(
+      exportModes,
+    ),
+  )
+  .option('--batch <n>', 'images or patches at a time (default: any number)', parseCount)
+  .option('--maps', 'mode global: its maps as outputs, too, by the names of global-to-local’s inputs')
+  .addHelpText(
+    'after',
+    `
+Images and patches are red, green and blue from 0 to 1, [N, 3, height, width]. A crop of a map is of any size: the
+graph resizes it. Where a patch's crop lies, and how logits become labels, is the caller's to know.
+
+Examples:
+  glnet export --onnx global.onnx -w model.safetensors --mode global --maps
+  glnet export --onnx local.onnx -w model.safetensors --mode global-to-local --batch 6`,
+  )
+  .action(async (options) => {
+    const { exportModel } = require('./export') as typeof import('./export');
+    process.exitCode = await exportModel(options);
   });
 
 program

@@ -29,7 +29,7 @@ export function cropsOf(map: Tensor, grid: PatchGrid, patches: readonly number[]
   };
 }
 
-const sharedStages: Readonly<Record<Sharing, readonly Stage[]>> = {
+export const sharedStages: Readonly<Record<Sharing, readonly Stage[]>> = {
   deep: stages,
   shallow: ['ps2'],
   none: [],

@@ -22,13 +22,17 @@ describe('help', () => {
   });
 
   test.each([
-    [['--help'], /segment.*\n.*train.*\n.*evaluate.*\n.*import.*\n.*info.*\n.*doctor[\s\S]*Examples:/],
+    [
+      ['--help'],
+      /segment.*\n.*train.*\n.*evaluate.*\n.*import.*\n.*export.*\n.*info.*\n.*doctor[\s\S]*Examples:/,
+    ],
     [
       ['segment', '--help'],
       /\(default: 2\)[\s\S]*--memory-limit <size>[\s\S]*Examples:[\s\S]*--stretch 0,3000/,
     ],
     [['evaluate', '--help'], /--split <name>[\s\S]*--json <file>[\s\S]*Examples:/],
     [['import', '--help'], /--local-to-global <file>[\s\S]*Examples:/],
+    [['export', '--help'], /--onnx <file>[\s\S]*--maps[\s\S]*Examples:/],
     [['info', '--help'], /\(default: 508\)[\s\S]*Examples:/],
     [['doctor', '--help'], /double-precision/],
   ])('%j', async (args, expected) => {
