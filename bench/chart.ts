@@ -1,5 +1,5 @@
 /**
- * Draws what bench/model.ts found, seconds and memory beside PyTorch's: the picture in the README.
+ * Draws what bench/model.ts found, seconds and memory beside those of its peers: the picture in the README.
  *
  *   npm run bench -- bench/chart.ts [bench/results/model.json] [docs/figures.png]
  */
@@ -12,21 +12,28 @@ interface Result {
   readonly precision: string;
   readonly seconds: number;
   readonly median: { readonly processPeakBytes: number };
-  readonly peer?: { readonly seconds: number; readonly peakBytes: number };
+  /** PyTorch. */
+  readonly peer?: Peer;
+  readonly onnxruntime?: Peer;
+}
+
+interface Peer {
+  readonly seconds: number;
+  readonly peakBytes: number;
 }
 
 const ours = [68, 119, 170] as const;
 const theirs = [187, 187, 187] as const;
 
-/** A bar for each result, and one of PyTorch for each mode. */
+/** A bar for each result, and one of each peer for each mode. */
 function bars(
   results: readonly Result[],
   figure: (result: Result) => number,
-  peerFigure: (peer: NonNullable<Result['peer']>) => number,
+  peerFigure: (peer: Peer) => number,
   format: (value: number) => string,
 ): Bar[] {
   return results.flatMap((result, i) => {
-    const { mode, precision, peer } = result;
+    const { mode, precision, peer, onnxruntime } = result;
     const bar = (label: string, value: number, color: Bar['color']): Bar => ({
       label,
       value,
@@ -36,7 +43,9 @@ function bars(
     const last = results[i + 1]?.mode !== mode;
     return [
       bar(`${mode}, ${precision}`, figure(result), ours),
-      ...(last && peer ? [bar(`${mode}, PyTorch`, peerFigure(peer), theirs)] : []),
+      ...Object.entries({ PyTorch: peer, onnxruntime }).flatMap(([name, each]) =>
+        last && each ? [bar(`${mode}, ${name}`, peerFigure(each), theirs)] : [],
+      ),
     ];
   });
 }

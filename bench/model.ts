@@ -1,6 +1,7 @@
 /**
  * Times whole segmentations, each in a process of its own: seconds by stage, patches per second, peak memory; beside
- * PyTorch where python3 has it: the network of bench/peers, written out plainly, from the pixels to the logits.
+ * PyTorch where python3 has it, and in mode global-to-local onnxruntime where Node.js has it: the plain networks of
+ * bench/peers, from the pixels to the logits.
  *
  *   npm run bench -- bench/model.ts [--size 2448] [--modes global-to-local,bidirectional] [--backbone resnet50]
  *                    [--classes 7] [--batch 2] [--threads 2] [--precision float32,bfloat16] [--runs 3] [--no-peer]
@@ -10,18 +11,19 @@
  * do, so that loading counts, and so does the stitching of the labels.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { GLNet, type Mode, type SegmentReport } from '../src';
-import { binding } from '../src/binding';
 import { type ModelConfig, writeModel } from '../src/checkpoint/model-file';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
 import { randomWeights } from '../src/cli/self-test';
 import type { Precision } from '../src/inference/networks';
 import { glnetConfig } from './support/config';
+import { runOnnxRuntime } from './support/onnxruntime';
 import { runPyTorch } from './support/pytorch';
+import { save } from './support/save';
 
 const { values: options } = parseArgs({
   allowPositionals: true,
@@ -69,25 +71,29 @@ async function main(): Promise<void> {
     const weights = path.join(folder, 'model.safetensors');
     await writeModel(weights, config, randomWeights(config, 1));
     const precisions = options.precision.split(',') as Precision[];
-    const results = modes.flatMap((mode) => {
+    const results: Result[] = [];
+    for (const mode of modes) {
       const peer = options.peer ? timePeer(mode) : undefined;
-      return precisions.map((precision): Result => {
+      const onnxruntime =
+        options.peer && mode === 'global-to-local' ? await timeOnnxRuntime(weights) : undefined;
+      for (const precision of precisions) {
         const reports = Array.from({ length: Number(options.runs) }, () => runOnce(weights, mode, precision));
         const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
         const middle = reports.find((report) => report.totalSeconds === seconds)!;
-        return { mode, precision, seconds, reports, median: middle, peer };
-      });
-    });
+        results.push({ mode, precision, seconds, reports, median: middle, peer, onnxruntime });
+      }
+    }
     print(results);
-    if (options.out) save(options.out, config, results);
+    if (options.out) saveResults(options.out, config, results);
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-/** What PyTorch takes; a run of it is long, so there is one. */
+/** What another implementation takes; a run of it is long, so there is one. */
 interface Peer {
-  torch: string;
+  torch?: string;
+  onnxruntime?: string;
   seconds: number;
   peakBytes: number;
 }
@@ -103,13 +109,19 @@ function timePeer(mode: Mode): Peer | undefined {
   ]);
 }
 
+function timeOnnxRuntime(weights: string): Promise<Peer | undefined> {
+  return runOnnxRuntime<Peer>(weights, [`--image=${size}`, `--threads=${options.threads}`]);
+}
+
 interface Result {
   mode: Mode;
   precision: Precision;
   seconds: number;
   reports: SegmentReport[];
   median: SegmentReport;
+  /** PyTorch. */
   peer: Peer | undefined;
+  onnxruntime: Peer | undefined;
 }
 
 function runOnce(weights: string, mode: Mode, precision: Precision): SegmentReport {
@@ -138,12 +150,17 @@ function print(results: Result[]): void {
     seconds,
     median: { seconds: stages, ...report },
     peer,
+    onnxruntime,
   } of results) {
-    const beside = (figure: string | undefined) => (figure ? `   PyTorch ${figure}` : '');
+    const peers = Object.entries({ PyTorch: peer, onnxruntime }).flatMap(([name, figures]) =>
+      figures ? [{ name, ...figures }] : [],
+    );
+    const beside = (figure: (peer: Peer) => string) =>
+      peers.map((each) => `   ${each.name} ${figure(each)}`).join('');
     console.log(`\n${mode}, ${precision}`);
     console.log(
       formatTable([
-        ['  total', `${formatSeconds(seconds)}${beside(peer && formatSeconds(peer.seconds))}`],
+        ['  total', `${formatSeconds(seconds)}${beside((each) => formatSeconds(each.seconds))}`],
         ...Object.entries(stages).map(([stage, value]) => [`    ${stage}`, formatSeconds(value)] as const),
         ['  patches', `${report.patches} at ${report.patchesPerSecond.toFixed(2)}/s`],
         [
@@ -153,27 +170,22 @@ function print(results: Result[]): void {
         ['  pool peak', formatBytes(report.poolPeakBytes)],
         [
           '  process peak',
-          `${formatBytes(report.processPeakBytes)}${beside(peer && formatBytes(peer.peakBytes))}`,
+          `${formatBytes(report.processPeakBytes)}${beside((each) => formatBytes(each.peakBytes))}`,
         ],
-        ...(peer
-          ? [
-              [
-                '  ratio',
-                `${(peer.seconds / seconds).toFixed(1)} times as fast, ` +
-                  `${((100 * report.processPeakBytes) / peer.peakBytes).toFixed(0)} % of the memory`,
-              ] as const,
-            ]
-          : []),
+        ...peers.map(
+          (each) =>
+            [
+              `  beside ${each.name}`,
+              `${(each.seconds / seconds).toFixed(1)} times as fast, ` +
+                `${((100 * report.processPeakBytes) / each.peakBytes).toFixed(0)} % of the memory`,
+            ] as const,
+        ),
       ]),
     );
   }
 }
 
-function save(file: string, config: ModelConfig, results: Result[]): void {
-  const git = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: __dirname });
-  const { oneDNN, isa } = binding().machine();
-  const machine = { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memory: os.totalmem(), isa };
-  const versions = { node: process.versions.node, oneDNN, commit: git.stdout.toString().trim() };
+function saveResults(file: string, config: ModelConfig, results: Result[]): void {
   const { backbone, patch, global } = config;
   const settings = {
     size,
@@ -183,7 +195,7 @@ function save(file: string, config: ModelConfig, results: Result[]): void {
     global,
     batch: Number(options.batch),
   };
-  writeFileSync(file, `${JSON.stringify({ machine, versions, settings, results }, undefined, 1)}\n`);
+  save(file, { settings, results });
 }
 
 (options.model

@@ -17,7 +17,6 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
-import { binding } from '../src/binding';
 import { allModes, type Mode } from '../src/checkpoint/model-file';
 import type { StateDict } from '../src/checkpoint/state-dict';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
@@ -33,6 +32,7 @@ import { defaultTerms, PhaseStep, type StepStage, stepStages } from '../src/trai
 import { gradientNorms, trainedOf } from '../src/training/trainer';
 import { glnetConfig } from './support/config';
 import { runPyTorch } from './support/pytorch';
+import { save } from './support/save';
 
 const { values: options } = parseArgs({
   allowPositionals: true,
@@ -235,7 +235,7 @@ async function main(): Promise<void> {
         : []),
     ]),
   );
-  if (options.out) save(options.out, timing, peer);
+  if (options.out) saveResults(options.out, timing, peer);
 }
 
 async function timeOwn(flags: readonly string[]): Promise<Timing> {
@@ -265,14 +265,10 @@ function runPeer(flags: readonly string[]): Timing | undefined {
   return result && { ...result, totalSeconds: result.seconds.total };
 }
 
-function save(file: string, timing: Timing, peer: Timing | undefined): void {
-  const git = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: __dirname });
-  const { oneDNN, isa } = binding().machine();
-  const machine = { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memory: os.totalmem(), isa };
-  const versions = { node: process.versions.node, oneDNN, commit: git.stdout.toString().trim() };
+function saveResults(file: string, timing: Timing, peer: Timing | undefined): void {
   const { phase, backbone, checkpointing } = options;
   const settings = { phase, backbone, patch, batch, classes, threads, steps, checkpointing };
-  writeFileSync(file, `${JSON.stringify({ machine, versions, settings, timing, peer }, undefined, 1)}\n`);
+  save(file, { settings, timing, peer });
 }
 
 (options.child === undefined ? main() : measure(options.child)).catch((error) => {
