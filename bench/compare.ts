@@ -18,6 +18,7 @@ function read(file: string) {
 
 /** By what the name says. */
 function format(name: string, value: number): string {
+  if (/milliseconds/.test(name)) return `${value.toPrecision(3)} ms`;
   if (/seconds/i.test(name) && !/PerSecond/.test(name)) return formatSeconds(value);
   if (/bytes|weights|activations|staging|total|reserved/i.test(name)) return formatBytes(value);
   return String(Math.round(value * 1000) / 1000);

@@ -1,7 +1,7 @@
 // Runs the cases of every op on the devices, or times them.
 //
 //   glnet_native_test [--device cpu] [--schedule forward] [--op conv2d] [--threads N]
-//                     [--bench [--dtype float32] [--json]]
+//                     [--bench [--dtype float32] [--without TEXT] [--json]]
 //
 // --device all is the CPU and then the emulator under each of its schedules. The cases of an op that a device
 // has no kernel for are skipped, and counted as such.
@@ -28,6 +28,7 @@ struct Options {
   std::string op;
   int threads = 2;
   DType dtype = DType::float32;  ///< of what is timed
+  std::string without;           ///< cases that have this in their names are not timed
   bool bench = false;
   bool json = false;
 };
@@ -36,7 +37,7 @@ struct Options {
   std::fprintf(stderr,
                "%s\nusage: glnet_native_test [--device cpu|reference|emulator|cuda|all]\n"
                "         [--schedule forward|reverse|random:SEED] [--op NAME] [--threads N]\n"
-               "         [--bench [--dtype float32|bfloat16] [--json]]\n",
+               "         [--bench [--dtype float32|bfloat16] [--without TEXT] [--json]]\n",
                wrong);
   std::exit(2);
 }
@@ -53,6 +54,8 @@ Options parse(int argc, char** argv) {
       options.op = value();
     } else if (!std::strcmp(argv[i], "--threads")) {
       options.threads = std::atoi(value());
+    } else if (!std::strcmp(argv[i], "--without")) {
+      options.without = value();
     } else if (!std::strcmp(argv[i], "--dtype")) {
       const std::string name = value();
       if (name != "float32" && name != "bfloat16") usage("--dtype is float32 or bfloat16");
@@ -115,6 +118,7 @@ int bench(const Suite& suite, const Options& options) {
   const char* separator = "";
   for (const Case& c : suite.cases()) {
     if (!c.benchmark || (!options.op.empty() && c.op != options.op)) continue;
+    if (!options.without.empty() && c.name.find(options.without) != std::string::npos) continue;
     if (!provides(device.backend(), c.op)) continue;
     const auto once = c.time(device, options.dtype, 1);
     const int repeats = std::max(3, static_cast<int>(0.5 / once.seconds));

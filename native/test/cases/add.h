@@ -22,6 +22,13 @@ inline void add_cases(Suite& suite) {
         return op;
       },
       "b must have shape [2, 3], and has [3, 2]");
+  // More than any cache holds: what memory reaches at best.
+  suite.bench<Add>("peak: 32 Mi values", [](Builder& b) {
+    Add op;
+    op.a = {b.zeros({32 << 20}, b.dtype())};
+    op.b = {b.zeros({32 << 20}, b.dtype())};
+    return op;
+  });
 }
 
 }  // namespace glnet::test

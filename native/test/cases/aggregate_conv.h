@@ -269,6 +269,12 @@ inline void aggregate_conv_cases(Suite& suite) {
                              resized ? std::vector{side, side, 127, 127} : std::vector{127, 127}));
     }
     bench("smooth" + patches, final, 512, 3);
+    // As inference composes them for 7 classes: all levels but the last to 9 taps a class, and the last by
+    // itself.
+    bench("head's taps" + patches, {final.begin(), final.end() - 2}, 63, 3);
+    const auto last = [&](int64_t channels) { return shared(batch, 127, channels, 26, {127, 127}); };
+    bench("last level" + patches, {whole({batch, 127, 127, 256}), last(256), last(256), last(128)}, 7, 9,
+          kBias | kAddend);
     bench("classify" + patches, {whole({batch, 127, 127, 512})}, 7, 3);
     bench("ensemble" + patches, {whole({batch, 127, 127, 512}), shared(batch, 127, 512, 26, {127, 127})}, 7,
           3);

@@ -249,6 +249,13 @@ inline void conv2d_cases(Suite& suite) {
   suite.bench<Conv2d>("classify 127x127x512 to 7", [](Builder& b) {
     return random_conv2d(b, {1, 127, 127, 512, 7, 3, 1, 1}, true, false, false);
   });
+  suite.bench<Conv2d>("head's sum 127x127x63 to 7", [](Builder& b) {
+    return random_conv2d(b, {1, 127, 127, 63, 7, 3, 1, 1}, true, false, false);
+  });
+  // A matrix product whose operands are read many times: what multiply-adds reach at best.
+  suite.bench<Conv2d>("peak: 128x128x1024 to 1024, kernel 1", [](Builder& b) {
+    return random_conv2d(b, {1, 128, 128, 1024, 1024, 1, 1, 0}, false, false, false);
+  });
 }
 
 }  // namespace glnet::test

@@ -1,0 +1,37 @@
+/**
+ * Runs benchmarks.
+ *
+ *   npm run bench                          the suite: ops, then whole segmentations beside their peers
+ *   npm run bench -- --out bench/results   the suite, each result as JSON in that folder
+ *   npm run bench -- bench/model.ts ...    one of them, or another program of this folder, with its options
+ */
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+
+const suite = [
+  ['bench/ops.ts', []],
+  ['bench/model.ts', ['--precision=float32,bfloat16']],
+] as const;
+
+/** @returns the program's exit code */
+function run(program: string, flags: readonly string[]): number {
+  const args = [path.join(__dirname, '../scripts/run-ts.js'), program, ...flags];
+  return spawnSync(process.execPath, args, { stdio: 'inherit' }).status ?? 1;
+}
+
+const [first, ...rest] = process.argv.slice(2);
+if (first?.endsWith('.ts')) {
+  process.exitCode = run(first, rest);
+} else if (first === undefined || (first === '--out' && rest.length === 1)) {
+  for (const [program, flags] of suite) {
+    const out = first && [`--out=${path.join(rest[0]!, `${path.basename(program, '.ts')}.json`)}`];
+    console.log(`\n== ${program}`);
+    const status = run(program, [...flags, ...(out ?? [])]);
+    if (status !== 0) process.exitCode = status;
+  }
+} else {
+  console.error(
+    'bench: name a program, for example: npm run bench -- bench/model.ts; without one the suite runs',
+  );
+  process.exitCode = 2;
+}
