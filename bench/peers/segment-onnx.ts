@@ -16,7 +16,8 @@ const { values: options } = parseArgs({
     local: { type: 'string', default: 'local.onnx' },
     image: { type: 'string', default: '2448' },
     patch: { type: 'string', default: '508' },
-    batch: { type: 'string', default: '6' },
+    /** More take as long for each, and more memory. */
+    batch: { type: 'string', default: '1' },
     threads: { type: 'string', default: '2' },
   },
 });
