@@ -117,7 +117,10 @@ function message(writer: BinaryWriter, field: number, write: (inner: BinaryWrite
   writer.join();
 }
 
-/** All of a `GraphProto.initializer` but its `raw_data`, which follow. */
+/**
+ * All of a `GraphProto.initializer` but its `raw_data`, which follow. Lengths that a reader would not take are not stated:
+ * such a file is refused, and until then they must not stop the writer, which counts to 2^32.
+ */
 function weightHeader(
   name: string,
   shape: readonly number[],
