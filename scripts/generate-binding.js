@@ -65,6 +65,18 @@ export interface DeviceOptions {
   memoryLimit: number;
 }
 
+/** Where values lie in a file, which must keep them. */
+export interface WeightPlace {
+  /** Descriptor of the open file; it may be closed when the call has returned. */
+  file: number;
+  /** Of the first byte. */
+  position: number;
+  /** What the file holds, of a floating type. */
+  dtype: DType;
+  /** The values are times one of these each, in equal parts. */
+  factors?: Float32Array;
+}
+
 /** The arguments of each op, by its name. */
 export interface Ops {
 ${ops}
@@ -76,6 +88,12 @@ export declare class Device {
   run<Name extends keyof Ops>(name: Name, args: Ops[Name]): TensorInfo[];
   /** Queues a copy to the device; the data must not change until the queue has passed it. */
   upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): TensorInfo;
+  /** A tensor, as float32 or bfloat16, that takes memory only where a kernel wants it, in the layout that it wants. */
+  weight(place: WeightPlace, shape: readonly number[], dtype: DType): TensorInfo;
+  /** Brings the plain values of such a tensor to the device. */
+  load(tensor: Handle): void;
+  /** Frees what can be made again: packed copies, and plain values that lie in a file. */
+  unload(tensor: Handle): void;
   zeros(shape: readonly number[], dtype: DType): TensorInfo;
   /** A tensor on the memory of another: the elements from \`first\` on, in a shape of their own. */
   view(tensor: Handle, first: number, shape: readonly number[]): TensorInfo;

@@ -92,6 +92,9 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                      {
                          InstanceMethod<&DeviceObject::run>("run"),
                          InstanceMethod<&DeviceObject::upload>("upload"),
+                         InstanceMethod<&DeviceObject::weight>("weight"),
+                         InstanceMethod<&DeviceObject::load>("load"),
+                         InstanceMethod<&DeviceObject::unload>("unload"),
                          InstanceMethod<&DeviceObject::zeros>("zeros"),
                          InstanceMethod<&DeviceObject::view>("view"),
                          InstanceMethod<&DeviceObject::download>("download"),
@@ -263,6 +266,39 @@ Napi::Value DeviceObject::upload(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value DeviceObject::weight(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    check(info[0].IsObject(), "weight: its place in a file must be an object");
+    const auto place = info[0].As<Napi::Object>();
+    FileWeight values;
+    values.file = WeightFile::of(place.Get("file").ToNumber().Int32Value());
+    values.position = static_cast<uint64_t>(place.Get("position").ToNumber().Int64Value());
+    values.stored = read_dtype(place.Get("dtype"));
+    values.dtype = read_dtype(info[2]);
+    if (const Napi::Value factors = place.Get("factors"); !factors.IsUndefined()) {
+      check(factors.IsTypedArray() && factors.As<Napi::TypedArray>().TypedArrayType() == napi_float32_array,
+            "weight: factors must be a Float32Array");
+      const auto array = factors.As<Napi::Float32Array>();
+      values.factors.assign(array.Data(), array.Data() + array.ElementLength());
+    }
+    return describe(device_->weight(read_shape(info[1]), std::move(values)));
+  });
+}
+
+Napi::Value DeviceObject::load(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->load(*find(info[0], "load", "tensor").storage);
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::unload(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    find(info[0], "unload", "tensor").storage->unload();
+    return info.Env().Undefined();
+  });
+}
+
 Napi::Value DeviceObject::zeros(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     Tensor tensor = device_->allocate(read_shape(info[0]), read_dtype(info[1]), "zeros");
@@ -274,6 +310,7 @@ Napi::Value DeviceObject::zeros(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::view(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     Tensor part = find(info[0], "view", "tensor");
+    check(!part.storage->source(), "view: a weight that stays in its file has no parts");
     const double first = info[1].ToNumber();
     const Shape shape = read_shape(info[2]);
     const int64_t all = element_count(part.shape), count = element_count(shape);
@@ -287,7 +324,9 @@ Napi::Value DeviceObject::view(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::download(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    const View view = find(info[0], "download", "tensor").view();
+    const Tensor& tensor = find(info[0], "download", "tensor");
+    device_->load(*tensor.storage);
+    const View view = tensor.view();
     check(info[1].IsTypedArray(), "download: the target must be a typed array");
     const auto target = info[1].As<Napi::TypedArray>();
     check(target.ByteLength() == view.bytes(), "download: the tensor has ", view.bytes(),

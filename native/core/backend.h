@@ -29,7 +29,8 @@ class Prepare {
   /// Makes a copy of a weight in another layout.
   using Convert = std::function<void(const Context&, const void* source, void* destination)>;
   /// A copy of `weight`, made by `convert` on the stream at first use and kept with the weight under
-  /// `layout`, a name that says all on which the copy depends.
+  /// `layout`, a name that says all on which the copy depends. Where the device does not hold the plain
+  /// values of `weight`, its `data` stays nullptr when the kernel runs.
   virtual void pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) = 0;
 };
 

@@ -39,7 +39,21 @@ Tensor Device::allocate(const Shape& shape, DType dtype, const char* purpose) {
   return {std::make_shared<Storage>(pool_, bytes, purpose), shape, dtype};
 }
 
+Tensor Device::weight(const Shape& shape, FileWeight values) {
+  values.elements = element_count(shape);
+  const size_t bytes = static_cast<size_t>(values.elements) * size_of(values.dtype);
+  return {std::make_shared<Storage>(pool_, bytes, values.source()), shape, values.dtype};
+}
+
+void Device::load(Storage& storage) {
+  if (storage.data()) return;
+  storage.take("a weight");
+  // Even after an error, as all that is kept.
+  stream_.always([this, source = storage.source(), to = storage.data()] { source(*engine_, to); });
+}
+
 Tensor Device::on_memory_of(const View& view, const Shape& shape) {
+  check(view.data, "a weight that stays in its file cannot be overwritten");
   view.storage->packed.clear();
   const auto offset =
       static_cast<const std::byte*>(view.data) - static_cast<const std::byte*>(view.storage->data());
@@ -54,18 +68,25 @@ void Device::Preparation::workspace(size_t bytes) {
 
 void Device::Preparation::pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) {
   check(weight.data == weight.storage->data(), op_, ": a part of a tensor cannot be a weight");
+  auto& plain = plain_[weight.storage];
   auto& copy = weight.storage->packed[layout];
   if (!copy) {
-    copy = std::make_unique<Storage>(device_.pool_, bytes, op_);
+    auto made = std::make_unique<Storage>(device_.pool_, bytes, op_);
+    if (!weight.data && !plain) {
+      plain = std::make_unique<Storage>(device_.pool_, weight.storage->bytes(), weight.storage->source());
+      device_.load(*plain);
+    }
+    copy = std::move(made);
     // Even after an error: the copy is kept, and would not be made again.
-    device_.stream_.always(
-        [&device = device_, convert = std::move(convert), context = context, weight, to = copy->data()] {
-          const auto run = [&] { convert(context, weight.data, to); };
-          if (!device.trace_.on()) return run();
-          std::ostringstream shape;
-          shape << "weight " << weight.shape;
-          device.trace_.record(*device.engine_, {"pack", shape.str(), 0, 0, 0}, run);
-        });
+    device_.stream_.always([&device = device_, convert = std::move(convert), context = context,
+                            shape = weight.shape, from = plain ? plain->data() : weight.data,
+                            to = copy->data()] {
+      const auto run = [&] { convert(context, from, to); };
+      if (!device.trace_.on()) return run();
+      std::ostringstream shapes;
+      shapes << "weight " << shape;
+      device.trace_.record(*device.engine_, {"pack", shapes.str(), 0, 0, 0}, run);
+    });
   }
   context.packed.push_back(copy->data());
 }

@@ -33,6 +33,10 @@ class Device {
   double multiply_adds() const { return multiply_adds_; }
 
   Tensor allocate(const Shape& shape, DType dtype, const char* purpose);
+  /// A weight that stays in its file until a kernel wants it, and is then read in the layout that it wants.
+  Tensor weight(const Shape& shape, FileWeight values);
+  /// Brings a weight's plain values to the device, if they are not there.
+  void load(Storage& storage);
   /// A tensor on another's memory, whose values are to be overwritten.
   static Tensor on_memory_of(const View& view, const Shape& shape);
 
@@ -49,6 +53,13 @@ class Device {
 
  private:
   class Preparation;
+
+  /// As `load`, of an op's input.
+  void load(View& view) {
+    if (view.data || !view.storage) return;
+    load(*view.storage);
+    view.data = view.storage->data();
+  }
 
   const Backend& backend_;
   int threads_;
@@ -69,6 +80,8 @@ class Device::Preparation final : public Prepare {
   int threads() const override { return device_.threads_; }
   void workspace(size_t bytes) override;
   void pack(const View& weight, const std::string& layout, size_t bytes, Convert convert) override;
+  /// Whether the kernel reads a packed copy of this.
+  bool packs(const View& weight) const { return plain_.contains(weight.storage); }
 
   Context context;
 
@@ -76,6 +89,8 @@ class Device::Preparation final : public Prepare {
   Device& device_;
   const char* op_;
   std::unique_ptr<Storage> scratch_;
+  /// Of each weight that is packed, its plain values where the weight has none: gone once the op is queued.
+  std::map<const Storage*, std::unique_ptr<Storage>> plain_;
 };
 
 template <class Op>
@@ -94,6 +109,7 @@ std::vector<Tensor> Device::submit(Op op) {
                                : allocate(view.shape, view.dtype, Op::kName));
       static_cast<View&>(view) = outputs.back().view();
     } else if constexpr (std::is_same_v<Kind, InOut>) {
+      load(view);
       // Copies in other layouts hold the old values. What is queued and reads them still finds them.
       if (view.storage) view.storage->packed.clear();
     }
@@ -101,11 +117,14 @@ std::vector<Tensor> Device::submit(Op op) {
   // The scratch memory goes back to the pool as soon as the kernel is queued: the stream is in order.
   Preparation preparation(*this, Op::kName);
   if (kernel.prepare) kernel.prepare(op, preparation);
+  for_each_view(op, [&](const char*, View& view) {
+    if (!preparation.packs(view)) load(view);
+  });
   multiply_adds_ += op.multiply_adds();
   if (trace_.on()) {
     std::ostringstream shapes;
     for_each_view(op, [&](const char* name, const View& view) {
-      if (view.data) shapes << (shapes.tellp() ? ", " : "") << name << ' ' << view.shape;
+      if (view.storage) shapes << (shapes.tellp() ? ", " : "") << name << ' ' << view.shape;
     });
     Trace::Event event{Op::kName, shapes.str(), 0, 0, op.multiply_adds()};
     stream_.enqueue([this, event = std::move(event), run = kernel.run, op = std::move(op),

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/dtype.h"
+#include "core/file_weight.h"
 #include "core/pool.h"
 #include "core/shape.h"
 
@@ -15,22 +16,41 @@ namespace glnet {
 
 /// A block of a pool, given back when the last tensor on it goes. Weights carry copies in the layouts that a
 /// backend's kernels want; those live and die with the block.
+///
+/// With a source it has no memory until something wants its plain values. A weight whose kernels read packed
+/// copies only never does.
 class Storage : public std::enable_shared_from_this<Storage> {
  public:
   Storage(std::shared_ptr<Pool> pool, size_t bytes, const char* purpose)
-      : pool_(std::move(pool)), data_(pool_->take(bytes, purpose)) {}
-  ~Storage() { pool_->give(data_); }
+      : pool_(std::move(pool)), bytes_(bytes), data_(pool_->take(bytes, purpose)) {}
+  Storage(std::shared_ptr<Pool> pool, size_t bytes, Source source)
+      : pool_(std::move(pool)), bytes_(bytes), source_(std::move(source)) {}
+  ~Storage() {
+    if (data_) pool_->give(data_);
+  }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  void* data() const { return data_; }
+  void* data() const { return data_; }  ///< nullptr: only the source has the values
+  size_t bytes() const { return bytes_; }
+  const Source& source() const { return source_; }
   const std::shared_ptr<Pool>& pool() const { return pool_; }
+
+  /// Takes memory for the values of the source.
+  void take(const char* purpose) { data_ = pool_->take(bytes_, purpose); }
+  /// Gives back all memory that can be filled again.
+  void unload() {
+    packed.clear();
+    if (source_ && data_) pool_->give(std::exchange(data_, nullptr));
+  }
 
   std::map<std::string, std::unique_ptr<Storage>> packed;
 
  private:
   std::shared_ptr<Pool> pool_;
-  void* data_;
+  size_t bytes_;
+  Source source_;
+  void* data_ = nullptr;
 };
 
 /// What a kernel sees of a tensor. Does not own; `storage` is for the submitting thread only.
@@ -55,8 +75,10 @@ struct Tensor {
   DType dtype = DType::float32;
   size_t offset = 0;  ///< in bytes; other than 0 where it is a part of another tensor
 
+  /// Without data where only the storage's source has the values.
   View view() const {
-    return {static_cast<std::byte*>(storage->data()) + offset, shape, dtype, storage.get()};
+    auto* data = static_cast<std::byte*>(storage->data());
+    return {data ? data + offset : nullptr, shape, dtype, storage.get()};
   }
 };
 

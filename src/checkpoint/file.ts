@@ -45,13 +45,18 @@ export class RandomAccessFile {
     }
   }
 
+  /** Of the open file. */
+  get descriptor(): number {
+    if (this.closed) throw new GlnetError('ERR_DISPOSED', `${this.path}: the file has been closed`);
+    return this.handle.fd;
+  }
+
   /**
-   * Reads `length` bytes from `position` into memory of their own, or that is given, aligned to any element type.
+   * Reads `length` bytes from `position` into memory of their own, aligned to any element type.
    * @param what names the bytes in the errors.
-   * @param into memory of at least `length` bytes
    * @throws GlnetError ERR_CHECKPOINT if they do not lie in the file, ERR_FILE, ERR_DISPOSED.
    */
-  async read(position: number, length: number, what: string, into?: ArrayBuffer): Promise<Buffer> {
+  async read(position: number, length: number, what: string): Promise<Buffer> {
     if (this.closed) throw new GlnetError('ERR_DISPOSED', `${this.path}: the file has been closed`);
     if (!(position >= 0 && length >= 0 && position + length <= this.size)) {
       throw checkpointError(
@@ -63,7 +68,7 @@ export class RandomAccessFile {
     if (length > constants.MAX_LENGTH) {
       throw checkpointError(this.path, `${what} has ${length} bytes, more than a buffer can hold`);
     }
-    const buffer = into ? Buffer.from(into, 0, length) : Buffer.allocUnsafeSlow(length);
+    const buffer = Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length; ) {
       let bytesRead: number;
       try {

@@ -16,8 +16,8 @@ import {
   type Sharing,
 } from '../models/parameters';
 import { checkpointError } from './file';
-import { openSafetensors, writeSafetensors } from './safetensors';
-import { formatShape, type StateDict, type TensorFile, type TensorInfo } from './state-dict';
+import { openSafetensors, type SafetensorsFile, writeSafetensors } from './safetensors';
+import { formatShape, type StateDict, type TensorInfo } from './state-dict';
 
 /** What is computed; also the training phase that the mode's own weights come from. */
 export type Mode = 'global' | 'global-to-local' | 'bidirectional';
@@ -81,7 +81,7 @@ export function inheritance(config: ModelConfig, phase: Mode): Inheritance | und
 }
 
 /** An open model file. */
-export interface ModelFile extends TensorFile {
+export interface ModelFile extends SafetensorsFile {
   readonly config: ModelConfig;
   /**
    * Where the network of a mode finds its tensors: names in this file by the reference's names. `global` has the
@@ -127,7 +127,11 @@ export async function openModel(path: string): Promise<ModelFile> {
     return {
       path,
       config,
+      metadata: file.metadata,
       tensors: file.tensors,
+      get descriptor() {
+        return file.descriptor;
+      },
       read: file.read,
       close: file.close,
       locate,

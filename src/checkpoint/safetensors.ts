@@ -48,6 +48,8 @@ export interface SafetensorsHeader {
 /** An open safetensors file. */
 export interface SafetensorsFile extends TensorFile, SafetensorsHeader {
   readonly tensors: ReadonlyMap<string, SafetensorsEntry>;
+  /** Of the open file. */
+  readonly descriptor: number;
 }
 
 /**
@@ -70,11 +72,14 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       metadata,
       tensors,
       close: () => file.close(),
-      async read(name: string, into?: ArrayBuffer): Promise<HostTensor> {
+      get descriptor() {
+        return file.descriptor;
+      },
+      async read(name: string): Promise<HostTensor> {
         const entry = tensors.get(name);
         if (!entry) throw new GlnetError('ERR_INVALID_ARGUMENT', `${path}: there is no tensor ${name}`);
         const { dtype, shape, start, end } = entry;
-        return { dtype, shape, data: await file.read(start, end - start, `tensor ${name}`, into) };
+        return { dtype, shape, data: await file.read(start, end - start, `tensor ${name}`) };
       },
     };
   } catch (error) {

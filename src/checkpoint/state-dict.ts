@@ -51,11 +51,10 @@ export interface TensorFile {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /**
    * Reads one tensor.
-   * @param into memory for its bytes, if it is not to have memory of its own
    * @throws GlnetError ERR_INVALID_ARGUMENT if there is no such tensor, ERR_CHECKPOINT if the file is cut short,
    * ERR_DISPOSED after `close`.
    */
-  read(name: string, into?: ArrayBuffer): Promise<HostTensor>;
+  read(name: string): Promise<HostTensor>;
   /** Closes the file; may be called again. */
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /** The networks of a model file, loaded as modes ask for them and composed for inference. */
-import { binding } from '../binding';
+import { binding, type WeightPlace } from '../binding';
 import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
-import { dtypeBytes, elementCount, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
+import { fromFloat32, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import { type BranchMaps, type Head, type Share, sides } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
 import { ComposedConv } from '../nn/layers';
@@ -51,7 +51,11 @@ export interface Networks {
   readonly heads?: Readonly<Partial<Record<LocalOutput, Head>>>;
   /** Takes merged local maps in; mode `bidirectional`. */
   readonly globalExt?: Branch;
+  /** Frees a branch's weights, which it reads anew when it runs again. */
+  readonly unload?: (branch: BranchName) => void;
 }
+
+export type BranchName = 'global' | 'local' | 'globalExt';
 
 /** What is wanted of the local branch: its own logits, or its part of the aggregation. */
 export const localOutputs = ['local', 'ensemble'] as const;
@@ -104,8 +108,6 @@ export class NetworkStore {
   /** By what they hold, so that what modes share is on the device once. */
   readonly #tensors = new Map<string, Promise<Tensor>>();
   readonly #networks = new Map<string, Promise<Networks>>();
-  /** Where a weight lies between the file and the device. One at a time: freed, they would fill the process's heap. */
-  #weight = new ArrayBuffer(0);
   /** Ends when the networks that were asked for so far are built. */
   #built: Promise<unknown> = Promise.resolve();
 
@@ -163,21 +165,28 @@ export class NetworkStore {
     const heads: Partial<Record<LocalOutput, Head>> = {};
     if (this.#composes) for (const output of wanted) heads[output] = await this.#head(mode, output);
     const own = await this.#load(mode);
-    const deep = (this.config.sharing ?? 'deep') === 'deep';
-    if (mode === 'bidirectional' && deep && this.#composes && this.#foldsLastLevel)
-      await this.#addSampled(own, mode);
+    const fixed = mode === 'bidirectional' ? await this.#load('global') : own;
+    const deep = (sharing ?? 'deep') === 'deep';
+    const samples = mode === 'bidirectional' && deep && this.#composes && this.#foldsLastLevel;
+    const sampled = samples ? await this.#sampled(mode) : [];
     const common = { device: this.device, precision: this.precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
       ...common,
-      local: new Branch(own, backbone, 'local', sharing),
+      local: new Branch(new Map([...own, ...sampled]), backbone, 'local', sharing),
       ensemble: new Ensemble(own),
       ...(this.#composes && { heads }),
+      global: new Branch(fixed, backbone, 'global'),
+      unload: (branch: BranchName) => {
+        const side = branch === 'local' ? '_local.' : '_global.';
+        for (const [name, tensor] of branch === 'global' ? fixed : own) {
+          if (name.includes(side)) this.device.unload(tensor);
+        }
+      },
     };
-    if (mode === 'global-to-local') return { ...networks, global: new Branch(own, backbone, 'global') };
+    if (mode === 'global-to-local') return networks;
     return {
       ...networks,
-      global: new Branch(await this.#load('global'), backbone, 'global'),
       globalExt: new Branch(own, backbone, 'global-ext', sharing),
     };
   }
@@ -187,34 +196,42 @@ export class NetworkStore {
     const located = this.#file.locate(mode);
     const tensors = new Map<string, Tensor>();
     const read = (name: string) => this.#file.read(located.get(name)!);
-    const readWeight = (stored: string) => {
-      const { dtype, shape } = this.#file.tensors.get(stored)!;
-      const bytes = elementCount(shape) * dtypeBytes[dtype];
-      if (this.#weight.byteLength < bytes) this.#weight = new ArrayBuffer(bytes);
-      return this.#file.read(stored, this.#weight);
-    };
     for (const [name, stored] of located) {
       if (/\.(bn\d|downsample\.1)\.\w+$/.test(name)) continue;
       if (this.#composes && headLayers.some((layer) => name.startsWith(layer))) continue;
       const norm = normAfter(name);
       if (!norm) {
-        tensors.set(name, await this.#tensor(stored, () => readWeight(stored)));
+        const make = async () =>
+          name.endsWith('.weight') ? this.#weight(stored) : this.#upload(await this.#file.read(stored));
+        tensors.set(name, await this.#tensor(stored, make));
         continue;
       }
       // Statistics may have moved where weights did not, so both decide what is the same.
       const fields = normFields.map((field) => `${norm}.${field}`);
       const key = [name, ...fields].map((each) => located.get(each)).join(' ');
-      await this.#conv(tensors, name.replace(/\.weight$/, ''), key, async () => {
-        const [weight, ...statistics] = await Promise.all([readWeight(stored), ...fields.map(read)]);
+      const folded = lazily(async () => {
+        const statistics = await Promise.all(fields.map(read));
         const entries = normFields.map((field, i) => [field, statistics[i]!] as const);
-        return foldBatchNorm(weight!, Object.fromEntries(entries) as Norm);
+        // Of a weight of ones, its factors are left.
+        const outputs = this.#file.tensors.get(stored)!.shape[0]!;
+        const ones = fromFloat32([outputs], new Float32Array(outputs).fill(1));
+        return foldBatchNorm(ones, Object.fromEntries(entries) as Norm);
       });
+      tensors.set(
+        name,
+        await this.#tensor(`${key} weight`, async () =>
+          this.#weight(stored, toFloat32((await folded()).weight)),
+        ),
+      );
+      const bias = async () => this.#upload((await folded()).bias);
+      tensors.set(name.replace(/weight$/, 'bias'), await this.#tensor(`${key} bias`, bias));
     }
     return tensors;
   }
 
-  /** Puts the last level's sampled layers among the local branch's parameters. */
-  async #addSampled(tensors: Map<string, Tensor>, mode: Mode): Promise<void> {
+  /** The local branch's last level for few pixels, see models/fpn.ts. */
+  async #sampled(mode: Mode): Promise<Map<string, Tensor>> {
+    const tensors = new Map<string, Tensor>();
     const { layer, keyOf } = this.#layers(mode);
     const { channels } = this.config.fpn;
     const sampled = lazily(async () =>
@@ -232,6 +249,7 @@ export class NetworkStore {
         );
       }
     }
+    return tensors;
   }
 
   /** Reads a mode's layers, and names what they hold. */
@@ -294,29 +312,37 @@ export class NetworkStore {
   ): Promise<void> {
     const made = lazily(make);
     for (const part of ['weight', 'bias'] as const) {
-      tensors.set(`${name}.${part}`, await this.#tensor(`${key} ${part}`, async () => (await made())[part]));
+      const upload = async () => this.#upload((await made())[part]);
+      tensors.set(`${name}.${part}`, await this.#tensor(`${key} ${part}`, upload));
     }
   }
 
   /** @param key names what the tensor holds */
-  #tensor(key: string, read: () => Promise<HostTensor>): Promise<Tensor> {
+  #tensor(key: string, make: () => Promise<Tensor>): Promise<Tensor> {
     let tensor = this.#tensors.get(key);
     if (!tensor) {
-      tensor = read().then(async (host) => {
-        const uploaded = this.#upload(host);
-        try {
-          // The memory that it was read into may be the next one's.
-          await this.device.synchronize();
-        } catch (error) {
-          uploaded.dispose();
-          throw error;
-        }
-        return uploaded;
-      });
+      tensor = make();
       this.#tensors.set(key, tensor);
       tensor.catch(() => this.#tensors.delete(key));
     }
     return tensor;
+  }
+
+  /**
+   * A convolution's weight, left in the file until a kernel wants it: the CPU's pack it, and plain values would take as
+   * much memory again.
+   */
+  #weight(stored: string, factors?: Float32Array): Tensor {
+    const { dtype, shape, start } = this.#file.tensors.get(stored)!;
+    const place = {
+      file: this.#file.descriptor,
+      position: start,
+      dtype: dtype as WeightPlace['dtype'],
+      ...(factors && { factors }),
+    };
+    const weight = this.device.weight(place, shape, this.precision);
+    if (this.device.kind !== 'cpu') this.device.load(weight);
+    return weight;
   }
 
   #upload(host: HostTensor): Tensor {

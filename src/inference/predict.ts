@@ -16,7 +16,7 @@ import type { Tensor } from '../tensor/tensor';
 import { triangleResize } from '../tensor/triangle-resize';
 import { boxGrid, type PatchGrid, patchGrid, patchRect } from '../tiling';
 import { type CoarseToFine, foregroundBox, type Refinement, refinedBox } from './coarse-to-fine';
-import { localOutputs, type Networks, runLocal } from './networks';
+import { type BranchName, localOutputs, type Networks, runLocal } from './networks';
 import { allTurns, swapsSides, turnedWindow, windowInTurned } from './turns';
 
 /** Whose logits become the labels: both branches' aggregation, or one branch's alone. */
@@ -93,6 +93,11 @@ const stopped = new Error('another device failed');
 
 /** Bytes of the bands in which the image is read for the global image. */
 const bandBytes = 8 << 20;
+/**
+ * From so many patches on, what reading weights again costs the next image is little beside them (about 2 %), and branches whose
+ * turn is over, or has not come, keep none in memory.
+ */
+const manyPatches = 24;
 /** Rows of the bands in which the result is stitched. */
 const stitchRows = 256;
 
@@ -317,6 +322,10 @@ class Prediction {
     const { mode } = this.#options;
     const { device, globalExt, ensemble } = this.#main;
     const wantsEnsemble = this.#sources.has('ensemble');
+    const unload = (branch: BranchName): void => {
+      if (grid.count >= manyPatches) this.#main.unload?.(branch);
+    };
+    unload('global');
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
       const logits = await this.#forEachRow(
@@ -339,11 +348,13 @@ class Prediction {
       this.#closeSites(sites);
       if (merged) {
         this.#dropOutput(first);
+        unload('local');
         const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merged)));
         if (this.#sources.has('global')) this.#keepGlobal('global', globalExt!.classify(second.ps3), turn);
         await this.#aggregate(ensemble!, halves, second.ps3, turn, grid);
         this.#dropOutput(second);
         this.#drop(...Object.values(merged).flat());
+        unload('globalExt');
       }
       await device.synchronize();
       this.#charge('global');

@@ -10,6 +10,7 @@ import {
   type Ops,
   type TensorInfo,
   type TraceEvent,
+  type WeightPlace,
 } from '../binding';
 import { GlnetError } from '../errors';
 import type { Tape } from './autograd';
@@ -142,6 +143,24 @@ export class Device {
    */
   upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): Tensor {
     return this.#adopt(native(() => this.#native.upload(data, shape, dtype)));
+  }
+
+  /**
+   * A convolution's weight whose values stay in a file: it takes memory where a kernel wants it, and in the layout that
+   * the kernel wants. The file must keep its bytes. What cannot be read fails the device.
+   */
+  weight(place: WeightPlace, shape: readonly number[], dtype: DType): Tensor {
+    return this.#adopt(native(() => this.#native.weight(place, shape, dtype)));
+  }
+
+  /** Brings the plain values of a {@link weight} here at once. */
+  load(weight: Tensor): void {
+    native(() => this.#native.load(weight.handle));
+  }
+
+  /** Frees what is made again when it is wanted: a weight's packed copies, and the plain values of a {@link weight}. */
+  unload(weight: Tensor): void {
+    native(() => this.#native.unload(weight.handle));
   }
 
   zeros(shape: readonly number[], dtype: DType): Tensor {

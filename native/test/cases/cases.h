@@ -22,6 +22,7 @@
 #include "test/cases/crop_resize_backward.h"
 #include "test/cases/decode_patches.h"
 #include "test/cases/dice_loss.h"
+#include "test/cases/file_weight.h"
 #include "test/cases/focal_loss.h"
 #include "test/cases/lovasz_loss.h"
 #include "test/cases/max_pool.h"
@@ -53,6 +54,7 @@ inline void all_cases(Suite& suite) {
   GLNET_OPS(GLNET_CASES)
 #undef GLNET_CASES
   core_cases(suite);
+  file_weight_cases(suite);
 #ifdef GLNET_EMULATOR
   emulator_cases(suite);
   engine_cases(suite);

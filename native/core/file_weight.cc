@@ -1,0 +1,116 @@
+#include "core/file_weight.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "core/error.h"
+
+namespace glnet {
+namespace {
+
+// Read at a time: small enough to stay in the cache until it has arrived.
+constexpr int64_t kElements = int64_t{1} << 16;
+
+template <class Stored, class Element>
+void convert(const FileWeight& w, int64_t first, int64_t count, const Stored* from, Element* to) {
+  const auto parts = static_cast<int64_t>(w.factors.size());
+  if (!parts) {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<Element>(static_cast<float>(from[i]));
+    return;
+  }
+  const int64_t part = w.elements / parts;
+  for (int64_t i = 0; i < count;) {
+    const int64_t k = (first + i) / part, end = std::min(count, (k + 1) * part - first);
+    const float factor = w.factors[static_cast<size_t>(k)];
+    for (; i < end; ++i) to[i] = static_cast<Element>(static_cast<float>(from[i]) * factor);
+  }
+}
+
+template <class Stored, class Element>
+void bring(const FileWeight& w, Engine& engine, void* to) {
+  std::vector<Stored> stored(static_cast<size_t>(std::min(w.elements, kElements)));
+  std::vector<Element> elements(stored.size());
+  for (int64_t first = 0; first < w.elements; first += kElements) {
+    const int64_t count = std::min(kElements, w.elements - first);
+    w.file->read(w.position + static_cast<uint64_t>(first) * sizeof(Stored),
+                 static_cast<size_t>(count) * sizeof(Stored), stored.data());
+    convert(w, first, count, stored.data(), elements.data());
+    engine.upload(static_cast<Element*>(to) + first, elements.data(),
+                  static_cast<size_t>(count) * sizeof(Element));
+  }
+}
+
+template <class Stored>
+Source source_of(const FileWeight& w) {
+  if (w.dtype == DType::float32)
+    return [w](Engine& engine, void* to) { bring<Stored, float>(w, engine, to); };
+  if (w.dtype == DType::bfloat16)
+    return [w](Engine& engine, void* to) { bring<Stored, bfloat16>(w, engine, to); };
+  fail(ErrorCode::invalid_argument, "a weight of a file cannot be ", name_of(w.dtype));
+}
+
+}  // namespace
+
+std::shared_ptr<const WeightFile> WeightFile::of(int descriptor) {
+  using Identity = std::pair<dev_t, ino_t>;
+  static std::mutex& mutex = *new std::mutex;
+  static auto& known = *new std::map<Identity, std::weak_ptr<const WeightFile>>;
+  struct stat status;
+  if (fstat(descriptor, &status)) {
+    fail(ErrorCode::invalid_argument, "the file of the weights is not open: ", std::strerror(errno));
+  }
+  const std::lock_guard lock(mutex);
+  auto& entry = known[{status.st_dev, status.st_ino}];
+  auto file = entry.lock();
+  if (!file) {
+    const int copy = dup(descriptor);
+    if (copy < 0)
+      fail(ErrorCode::native, "cannot open the file of the weights again: ", std::strerror(errno));
+    file = std::make_shared<const WeightFile>(copy);
+    entry = file;
+  }
+  return file;
+}
+
+WeightFile::~WeightFile() {
+  close(descriptor_);
+}
+
+void WeightFile::read(uint64_t position, size_t bytes, void* to) const {
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t n = pread(descriptor_, static_cast<std::byte*>(to) + done, bytes - done,
+                            static_cast<off_t>(position + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      fail(ErrorCode::native, "the file of the weights cannot be read any more: ",
+           n < 0 ? std::strerror(errno) : "it has shrunk");
+    }
+    done += static_cast<size_t>(n);
+  }
+}
+
+Source FileWeight::source() const {
+  const auto parts = static_cast<int64_t>(factors.size());
+  check(!parts || elements % parts == 0, "a weight of ", elements, " elements has ", parts, " factors");
+  switch (stored) {
+    case DType::float32:
+      return source_of<float>(*this);
+    case DType::bfloat16:
+      return source_of<bfloat16>(*this);
+    case DType::float16:
+      return source_of<float16>(*this);
+    case DType::float64:
+      return source_of<double>(*this);
+    default:
+      fail(ErrorCode::invalid_argument, "a file's ", name_of(stored), " cannot be weights");
+  }
+}
+
+}  // namespace glnet
