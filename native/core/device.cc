@@ -71,7 +71,7 @@ void Device::Preparation::pack(const View& weight, const std::string& layout, si
   auto& plain = plain_[weight.storage];
   auto& copy = weight.storage->packed[layout];
   if (!copy) {
-    auto made = std::make_unique<Storage>(device_.pool_, bytes, op_);
+    auto made = std::make_unique<Storage>(device_.pool_, bytes, op_, Lifetime::lasting);
     if (!weight.data && !plain) {
       plain = std::make_unique<Storage>(device_.pool_, weight.storage->bytes(), weight.storage->source());
       device_.load(*plain);

@@ -2,7 +2,9 @@
 
 #include <omp.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <cstdint>
 #include <cstring>
 
 #include "core/error.h"
@@ -21,6 +23,21 @@ class Host final : public Engine {
     if (data == MAP_FAILED) return nullptr;
     madvise(data, bytes, MADV_HUGEPAGE);
     return data;
+  }
+  void* reserve(size_t& bytes) override {
+    bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+    if (data == MAP_FAILED) return nullptr;
+    madvise(data, bytes, MADV_HUGEPAGE);
+    // Nobody wants it all in a core dump.
+    madvise(data, bytes, MADV_DONTDUMP);
+    return data;
+  }
+  void discard(void* data, size_t bytes) override {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<uintptr_t>(data), first = (begin + page - 1) / page * page;
+    if (first < begin + bytes) madvise(reinterpret_cast<void*>(first), begin + bytes - first, MADV_DONTNEED);
   }
   void release(void* data, size_t bytes) override { munmap(data, bytes); }
   void fill(void* to, int byte, size_t bytes) override { std::memset(to, byte, bytes); }

@@ -28,6 +28,14 @@ class Engine {
   virtual void* allocate(size_t bytes) = 0;
   /// Only called when no queued work can touch the memory.
   virtual void release(void* data, size_t bytes) = 0;
+  /// Room for as much as the device has, which takes memory only where it is touched; its size is set.
+  /// nullptr if there is no such thing here. It goes by `release`.
+  virtual void* reserve(size_t& bytes) {
+    bytes = 0;
+    return nullptr;
+  }
+  /// Gives the memory of a part of such room back, with its values. As `release`.
+  virtual void discard(void* /*data*/, size_t /*bytes*/) {}
   virtual void fill(void* to, int byte, size_t bytes) = 0;
   /// Returns when the data has arrived.
   virtual void download(void* to, const void* from, size_t bytes) = 0;

@@ -36,15 +36,15 @@ Pool::Pool(std::shared_ptr<Engine> engine, std::function<void()> drain, bool gua
 Pool::~Pool() {
   for (auto& [data, segment] : segments_) {
     for (Block* b = segment->first; b;) delete std::exchange(b, b->next);
-    engine_->release(data, segment->bytes);
+    engine_->release(data, segment->room);
   }
 }
 
-void* Pool::take(size_t bytes, const char* purpose) {
+void* Pool::take(size_t bytes, const char* purpose, Lifetime lifetime) {
   const size_t asked = bytes;
   bytes = round_up(std::max<size_t>(bytes, 1), kAlignment) + (guarded_ ? 2 * kGuard : 0);
-  Block* block = guarded_ ? nullptr : find(bytes);
-  if (!block) block = grow(bytes, purpose);
+  Block* block = guarded_ ? nullptr : find(bytes, lifetime);
+  if (!block) block = grow(bytes, purpose, lifetime);
   free_.erase(block);
   split(block, bytes);
   block->in_use = true;
@@ -91,15 +91,17 @@ void Pool::check_guard(const Block& block, bool before) const {
   }
 }
 
-Pool::Block* Pool::find(size_t bytes) {
-  Block key{nullptr, nullptr, bytes};
-  const auto best = free_.lower_bound(&key);
-  return best == free_.end() ? nullptr : *best;
+Pool::Block* Pool::find(size_t bytes, Lifetime lifetime) {
+  // The first that fits: what follows at the end stays free, and the end can go.
+  for (Block* block : free_) {
+    if (block->bytes >= bytes && block->segment->lifetime == lifetime) return block;
+  }
+  return nullptr;
 }
 
-Pool::Block* Pool::grow(size_t bytes, const char* purpose) {
+Pool::Block* Pool::grow(size_t bytes, const char* purpose, Lifetime lifetime) {
+  if (Block* block = extend(bytes, lifetime)) return block;
   const size_t wanted = guarded_ ? bytes : bytes < kSegment ? kSegment : round_up(bytes, kSegmentRound);
-  const auto fits = [&](size_t n) { return limit_ == 0 || held_ + n <= limit_; };
   if (!fits(wanted)) trim();
   // Near the limit, a segment of just the size asked for may still fit.
   const size_t size = fits(wanted) ? wanted : bytes;
@@ -121,14 +123,56 @@ Pool::Block* Pool::grow(size_t bytes, const char* purpose) {
     }
     throw Error(ErrorCode::out_of_memory, text.str());
   }
-  held_ += size;
+  Segment* segment = add(data, lifetime, size);
+  return append(segment, size);
+}
+
+Pool::Block* Pool::extend(size_t bytes, Lifetime lifetime) {
+  if (guarded_) return nullptr;
+  Segment*& segment = growing_[static_cast<size_t>(lifetime)];
+  if (!segment) {
+    size_t room = 0;
+    void* data = engine_->reserve(room);
+    if (!data) return nullptr;
+    segment = add(data, lifetime, room);
+  }
+  const auto missing = [&] {
+    const Block* last = last_of(*segment);
+    return bytes - (last && !last->in_use ? last->bytes : 0);
+  };
+  size_t more = round_up(missing(), kSegmentRound);
+  if (!fits(more)) trim();
+  more = round_up(missing(), kSegmentRound);
+  // Near the limit, just the size asked for may still fit.
+  if (!fits(more)) more = missing();
+  if (!fits(more) || segment->bytes + more > segment->room) return nullptr;
+  return append(segment, more);
+}
+
+Pool::Segment* Pool::add(void* data, Lifetime lifetime, size_t room) {
+  auto made =
+      std::make_unique<Segment>(Segment{static_cast<std::byte*>(data), 0, lifetime, added_++, room, nullptr});
+  Segment* segment = made.get();
+  segments_.emplace(segment->data, std::move(made));
+  return segment;
+}
+
+Pool::Block* Pool::last_of(const Segment& segment) {
+  Block* last = segment.first;
+  while (last && last->next) last = last->next;
+  return last;
+}
+
+Pool::Block* Pool::append(Segment* segment, size_t bytes) {
+  Block* last = last_of(*segment);
+  auto* block = new Block{segment, segment->data + segment->bytes, bytes};
+  (last ? last->next : segment->first) = block;
+  block->previous = last;
+  segment->bytes += bytes;
+  held_ += bytes;
   reserved_ = std::max(reserved_, held_);
-  auto segment = std::make_unique<Segment>(Segment{static_cast<std::byte*>(data), size, nullptr});
-  segment->first = new Block{segment.get(), segment->data, size};
-  free_.insert(segment->first);
-  Block* block = segment->first;
-  segments_.emplace(segment->data, std::move(segment));
-  return block;
+  free_.insert(block);
+  return last && !last->in_use ? merge_with_next(last) : block;
 }
 
 void Pool::split(Block* block, size_t bytes) {
@@ -157,23 +201,35 @@ void Pool::trim() {
   bool drained = false;
   for (auto it = segments_.begin(); it != segments_.end();) {
     Segment& segment = *it->second;
-    Block* first = segment.first;
-    if (first->in_use || first->next) {
+    Block* last = last_of(segment);
+    const bool grows = &segment == growing_[0] || &segment == growing_[1];
+    // The end of a growing segment goes, or a whole other one.
+    if (!last || last->in_use || (!grows && last->previous)) {
       ++it;
       continue;
     }
     if (!drained) drain_();
     drained = true;
-    free_.erase(first);
-    delete first;
-    held_ -= segment.bytes;
-    engine_->release(segment.data, segment.bytes);
-    it = segments_.erase(it);
+    free_.erase(last);
+    held_ -= last->bytes;
+    if (grows) {
+      engine_->discard(last->data, last->bytes);
+      segment.bytes -= last->bytes;
+      (last->previous ? last->previous->next : segment.first) = nullptr;
+      delete last;
+      ++it;
+    } else {
+      engine_->release(segment.data, segment.room);
+      delete last;
+      it = segments_.erase(it);
+    }
   }
 }
 
 size_t Pool::largest_free() const {
-  return free_.empty() ? 0 : (*free_.rbegin())->bytes;
+  size_t largest = 0;
+  for (const Block* block : free_) largest = std::max(largest, block->bytes);
+  return largest;
 }
 
 PoolCounters Pool::counters() const {

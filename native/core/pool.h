@@ -5,6 +5,7 @@
 // peak is therefore a property of the program, not of timing.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -14,6 +15,9 @@
 #include "core/engine.h"
 
 namespace glnet {
+
+/// Weights last, maps pass: kept apart, neither leave the other holes.
+enum class Lifetime { passing, lasting };
 
 struct PoolCounters {
   size_t active = 0;    ///< bytes in blocks that are in use
@@ -36,7 +40,7 @@ class Pool {
 
   /// Memory of at least `bytes` (64-byte aligned). Throws ErrorCode::out_of_memory, naming `purpose`, when
   /// the limit or the system refuses.
-  void* take(size_t bytes, const char* purpose);
+  void* take(size_t bytes, const char* purpose, Lifetime lifetime = Lifetime::passing);
   /// Gives memory from `take` back. A guarded pool checks its canaries here and aborts the program if one is
   /// gone.
   void give(void* data);
@@ -61,18 +65,28 @@ class Pool {
   struct Segment {
     std::byte* data;
     size_t bytes;
+    Lifetime lifetime;
+    size_t number;  ///< of the segments in the order in which they came
+    size_t room;    ///< bytes that it may grow to
     Block* first;
   };
-  struct BySize {
+  struct InOrder {
     bool operator()(const Block* a, const Block* b) const {
-      return a->bytes != b->bytes ? a->bytes < b->bytes : a->data < b->data;
+      return a->segment != b->segment ? a->segment->number < b->segment->number : a->data < b->data;
     }
   };
 
   /// Ends the program if the canaries on one side of the block are gone.
   void check_guard(const Block& block, bool before) const;
-  Block* find(size_t bytes);
-  Block* grow(size_t bytes, const char* purpose);
+  bool fits(size_t more) const { return limit_ == 0 || held_ + more <= limit_; }
+  Block* find(size_t bytes, Lifetime lifetime);
+  Block* grow(size_t bytes, const char* purpose, Lifetime lifetime);
+  /// Makes the growing segment of this lifetime longer; nullptr if there is none, or it cannot.
+  Block* extend(size_t bytes, Lifetime lifetime);
+  Segment* add(void* data, Lifetime lifetime, size_t room);
+  /// Free memory at the end of a segment, joined with what is free there.
+  Block* append(Segment* segment, size_t bytes);
+  static Block* last_of(const Segment& segment);
   void split(Block* block, size_t bytes);
   Block* merge_with_next(Block* block);
   size_t largest_free() const;
@@ -80,9 +94,12 @@ class Pool {
   std::shared_ptr<Engine> engine_;
   std::function<void()> drain_;
   bool guarded_;
-  std::set<Block*, BySize> free_;
+  std::set<Block*, InOrder> free_;
   std::map<void*, Block*> used_;
   std::map<std::byte*, std::unique_ptr<Segment>> segments_;
+  /// By lifetime; as soon as one is wanted, and where the engine has room for such.
+  std::array<Segment*, 2> growing_{};
+  size_t added_ = 0;
   size_t limit_ = 0;
   size_t held_ = 0;
   size_t active_ = 0;

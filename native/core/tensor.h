@@ -21,8 +21,9 @@ namespace glnet {
 /// copies only never does.
 class Storage : public std::enable_shared_from_this<Storage> {
  public:
-  Storage(std::shared_ptr<Pool> pool, size_t bytes, const char* purpose)
-      : pool_(std::move(pool)), bytes_(bytes), data_(pool_->take(bytes, purpose)) {}
+  Storage(std::shared_ptr<Pool> pool, size_t bytes, const char* purpose,
+          Lifetime lifetime = Lifetime::passing)
+      : pool_(std::move(pool)), bytes_(bytes), data_(pool_->take(bytes, purpose, lifetime)) {}
   Storage(std::shared_ptr<Pool> pool, size_t bytes, Source source)
       : pool_(std::move(pool)), bytes_(bytes), source_(std::move(source)) {}
   ~Storage() {

@@ -54,6 +54,17 @@ struct CountingEngine : Engine {
   std::string description() const override { return "for tests"; }
 };
 
+/// One that has room to grow in, and notes what was discarded of it.
+struct RoomyEngine final : CountingEngine {
+  size_t rooms = 0, discarded = 0;
+
+  void* reserve(size_t& bytes) override {
+    ++rooms;
+    return allocate(bytes = size_t{64} << 20);
+  }
+  void discard(void*, size_t bytes) override { discarded += bytes; }
+};
+
 /// Notes what the stream asks of it; with marks, work is done when `passed` says so.
 struct StreamEngine final : CountingEngine {
   std::thread::id started;
@@ -134,6 +145,41 @@ inline void pool_cases(Suite& suite) {
     pool.give(pool.take(1, "test"));
     wrong.equal("peak of a small block", pool.counters().peak, 64);
     wrong.equal("allocations", engine->allocations, 1);
+    return wrong.text();
+  });
+  suite.direct("core", "pool: room that grows", [](Device&) {
+    Findings wrong;
+    const auto engine = std::make_shared<RoomyEngine>();
+    {
+      Pool pool(engine, [] {});
+      void* a = pool.take(3 * kMebibyte, "test");
+      void* b = pool.take(5 * kMebibyte, "test");
+      wrong.equal("reserved", pool.counters().reserved, 8 * kMebibyte);
+      void* weight = pool.take(3 * kMebibyte, "test", Lifetime::lasting);
+      wrong.equal("rooms", engine->rooms, 2);
+      wrong.equal("reserved", pool.counters().reserved, 12 * kMebibyte);
+      pool.give(b);
+      pool.give(weight);
+      wrong.holds("the end is free, and grows", pool.take(6 * kMebibyte, "test") == b);
+      wrong.equal("reserved", pool.counters().reserved, 14 * kMebibyte);
+      void* small = pool.take(64, "test");
+      pool.give(a);
+      pool.give(b);
+      pool.trim();
+      wrong.equal("discarded: the weight's room, and what follows the small block", engine->discarded,
+                  5 * kMebibyte - 64);
+      wrong.equal("cached: what is before it", pool.counters().cached, 9 * kMebibyte);
+      wrong.holds("the first that fits", pool.take(4 * kMebibyte, "test") == a);
+      pool.give(a);
+      pool.set_limit(10 * kMebibyte);
+      void* last = pool.take(kMebibyte - 128, "test");
+      wrong.holds("near the limit, what is asked for", last == a);
+      wrong.holds("beyond it, nothing", message_of(ErrorCode::out_of_memory,
+                                                   [&] { pool.take(9 * kMebibyte, "test"); }) != "no error");
+      pool.give(last);
+      pool.give(small);
+    }
+    wrong.equal("held in the end", engine->held, 0);
     return wrong.text();
   });
   suite.direct("core", "pool: a block that was given back is taken again", [](Device&) {
