@@ -3,7 +3,12 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "addon/device_object.h"
 #include "cpu/machine.h"
@@ -100,7 +105,18 @@ Napi::Value close_queues(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// Lets large blocks of the heap, such as windows of images, go back to the system when they are freed. By
+/// default glibc keeps up to 64 MiB of them in each thread's heap once a large one was freed.
+void keep_heap_small() {
+#ifdef __GLIBC__
+  if (std::getenv("MALLOC_MMAP_THRESHOLD_")) return;
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  keep_heap_small();
   auto* environment = new Environment;
   env.SetInstanceData(environment);
   // Before the environment's objects go, and while no JavaScript runs: stop and join every stream.
