@@ -267,9 +267,9 @@ class GLNet(nn.Module):
         }
 
 
-def batches(grid, batch, count=None):
-    """Indices of the first `count` patches (all of them by default), `batch` at a time."""
-    indices = range(len(grid.corners) if count is None else count)
+def batches(grid, batch, patches=None):
+    """Indices of patches (all of them by default), `batch` at a time."""
+    indices = range(len(grid.corners)) if patches is None else patches
     return [indices[i : i + batch] for i in range(0, len(indices), batch)]
 
 
@@ -288,13 +288,14 @@ def quarter(labels):
 
 
 def focal(logits, labels, gamma=6.0):
-    """Mean over the pixels whose label is a class of -(1 - p)^gamma · log p, with p in [1e-7, 1 - 1e-7]."""
+    """Mean over the pixels whose label is a class, 0 if there are none, of -(1 - p)^gamma · log p, with p in
+    [1e-7, 1 - 1e-7]."""
     valid = labels < logits.shape[1]
     classes = labels.long().where(valid, torch.tensor(0)).unsqueeze(1)
     p = logits.softmax(1).gather(1, classes).squeeze(1)
     p = p.clamp(1e-7, 1 - 1e-7)
     terms = -((1 - p) ** gamma) * p.log()
-    return (terms * valid).sum() / valid.sum()
+    return (terms * valid).sum() / valid.sum().clamp(min=1)
 
 
 TRAINED = {
@@ -333,7 +334,7 @@ class Trainer:
         )
 
     def step(self, samples, patch, batch, patches=None):
-        """One step on a batch of images; `patches`: how many of each image's, by default all."""
+        """One step on a batch of images; `patches`: which of each image phase 2 takes, by default all."""
         self.seconds = {"forward": 0.0, "backward": 0.0, "optimiser": 0.0}
         self.losses = {"focal": [], "mse": []}
         self.optimiser.zero_grad(set_to_none=True)
@@ -362,7 +363,7 @@ class Trainer:
         _, loss = self._timed("forward", lambda: self._global_loss(samples))
         self._timed("backward", loss.backward)
 
-    def _local(self, samples, patch, batch, count):
+    def _local(self, samples, patch, batch, chosen):
         net = self.net
 
         def forward(sample, shared, grid, patches):
@@ -378,13 +379,13 @@ class Trainer:
             grid = Grid(*sample.pixels.shape[2:], patch)
             with torch.no_grad():
                 shared = self._timed("forward", lambda: net.global_maps(sample.small))
-            for patches in batches(grid, batch, count):
+            for patches in batches(grid, batch, chosen):
                 loss = self._timed("forward", lambda: forward(sample, shared, grid, patches))
                 self._timed("backward", loss.backward)
                 # Else the next forward would run beside this one's graph.
                 del loss
 
-    def _bidirectional(self, samples, patch, batch, count):
+    def _bidirectional(self, samples, patch, batch, chosen):
         net = self.net
         grids = [Grid(*sample.pixels.shape[2:], patch) for sample in samples]
         kept = []

@@ -58,7 +58,7 @@ def measure(options):
     fixed = network().eval().requires_grad_(False) if options.phase == "bidirectional" else None
     trainer = Trainer(network(), options.phase, rate=2e-5, fixed=fixed)
     samples = [random_sample(options) for _ in range(options.batch if options.phase == "global" else 1)]
-    patches = (options.patches or options.batch) if options.phase == "global-to-local" else None
+    patches = range(options.patches or options.batch) if options.phase == "global-to-local" else None
 
     steps = []
     for _ in range(options.steps):
