@@ -8,14 +8,14 @@
  *                    [--out bench/results/model.json]
  *
  * Weights are random, and so is the image: neither changes what is computed. The weights lie in a file, as a user's
- * do, so that loading counts, and so does the stitching of the labels.
+ * do, so that loading counts, and so does the stitching of the labels. What is timed is the compiled package.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { GLNet, type Mode, type SegmentReport } from '../src';
+import type { Mode, SegmentReport } from '../src';
 import { type ModelConfig, writeModel } from '../src/checkpoint/model-file';
 import { formatBytes, formatSeconds, formatTable } from '../src/cli/format';
 import { randomWeights } from '../src/cli/self-test';
@@ -39,25 +39,9 @@ const { values: options } = parseArgs({
     runs: { type: 'string', default: '3' },
     peer: { type: 'boolean', default: true },
     out: { type: 'string' },
-    /** Set for the process that is timed. */
-    model: { type: 'string' },
   },
 });
 const size = Number(options.size);
-
-/** In the process that is timed. */
-async function measure(weights: string, mode: Mode, precision: Precision): Promise<void> {
-  const data = new Uint8Array(size * size * 3);
-  for (let i = 0, state = 1; i < data.length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    data[i] = state >>> 24;
-  }
-  const model = await GLNet.load(weights, { threads: Number(options.threads), precision });
-  const image = { data, width: size, height: size, channels: 3 };
-  const { report } = await model.segment(image, { mode, batch: Number(options.batch) });
-  await model.dispose();
-  console.log(JSON.stringify(report));
-}
 
 function median(values: number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1]!;
@@ -125,16 +109,15 @@ interface Result {
 }
 
 function runOnce(weights: string, mode: Mode, precision: Precision): SegmentReport {
-  const args = [
-    path.join(__dirname, '../scripts/run-ts.js'),
-    __filename,
-    `--model=${weights}`,
-    `--modes=${mode}`,
-    `--precision=${precision}`,
-    `--size=${size}`,
-    `--batch=${options.batch}`,
-    `--threads=${options.threads}`,
-  ];
+  const job = {
+    weights,
+    size,
+    mode,
+    precision,
+    batch: Number(options.batch),
+    threads: Number(options.threads),
+  };
+  const args = [path.join(__dirname, 'support/segment-once.js'), JSON.stringify(job)];
   const { stdout, status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   if (status !== 0) throw new Error(`the timed process ended with ${status}`);
   return JSON.parse(stdout.toString()) as SegmentReport;
@@ -198,10 +181,7 @@ function saveResults(file: string, config: ModelConfig, results: Result[]): void
   save(file, { settings, results });
 }
 
-(options.model
-  ? measure(options.model, options.modes as Mode, options.precision as Precision)
-  : main()
-).catch((error) => {
+main().catch((error) => {
   console.error(error);
   process.exitCode = 1;
 });

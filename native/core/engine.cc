@@ -41,6 +41,7 @@ class Host final : public Engine {
   }
   void release(void* data, size_t bytes) override { munmap(data, bytes); }
   void fill(void* to, int byte, size_t bytes) override { std::memset(to, byte, bytes); }
+  int upload_threads() const override { return threads_; }
   void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
 

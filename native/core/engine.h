@@ -51,6 +51,8 @@ class Engine {
 
   /// Called first.
   virtual void start() {}
+  /// Threads that may call `upload` at once, for different memory.
+  virtual int upload_threads() const { return 1; }
   /// What `from` points to may go when the call returns.
   virtual void upload(void* to, const void* from, size_t bytes) = 0;
   /// nullptr if everything queued so far is done.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -33,18 +34,31 @@ void convert(const FileWeight& w, int64_t first, int64_t count, const Stored* fr
   }
 }
 
+/// Brings some elements to memory of the engine.
+template <class Stored, class Element>
+void bring_part(const FileWeight& w, Engine& engine, int64_t first, Element* to) {
+  const int64_t count = std::min(kElements, w.elements - first);
+  std::vector<Stored> stored(static_cast<size_t>(count));
+  std::vector<Element> elements(stored.size());
+  w.file->read(w.position + static_cast<uint64_t>(first) * sizeof(Stored),
+               static_cast<size_t>(count) * sizeof(Stored), stored.data());
+  convert(w, first, count, stored.data(), elements.data());
+  engine.upload(to + first, elements.data(), static_cast<size_t>(count) * sizeof(Element));
+}
+
 template <class Stored, class Element>
 void bring(const FileWeight& w, Engine& engine, void* to) {
-  std::vector<Stored> stored(static_cast<size_t>(std::min(w.elements, kElements)));
-  std::vector<Element> elements(stored.size());
+  std::exception_ptr error;
+#pragma omp parallel for num_threads(engine.upload_threads()) schedule(dynamic, 1)
   for (int64_t first = 0; first < w.elements; first += kElements) {
-    const int64_t count = std::min(kElements, w.elements - first);
-    w.file->read(w.position + static_cast<uint64_t>(first) * sizeof(Stored),
-                 static_cast<size_t>(count) * sizeof(Stored), stored.data());
-    convert(w, first, count, stored.data(), elements.data());
-    engine.upload(static_cast<Element*>(to) + first, elements.data(),
-                  static_cast<size_t>(count) * sizeof(Element));
+    try {
+      bring_part<Stored>(w, engine, first, static_cast<Element*>(to));
+    } catch (...) {
+#pragma omp critical
+      error = std::current_exception();
+    }
   }
+  if (error) std::rethrow_exception(error);
 }
 
 template <class Stored>

@@ -158,6 +158,7 @@ struct Plan {
   std::vector<Part> plain, taps;  ///< the second: all that is gathered
   bool gathers;                   ///< else the last plain convolution finishes y
   bool accumulates;  ///< plain convolutions write float32 sums, which lie before the products; else y
+  bool adds_up;      ///< the first plain convolution adds to the addend, whose memory y has
   int64_t slice, slices, group;
   Terms columns;
   // The workspace: oneDNN's, maps that had to be made, sums and products, and a band and a row of each
@@ -213,6 +214,7 @@ Plan::Plan(const AggregateConv& op, int threads)
   const bool narrow = op.y.dtype != DType::float32;
   accumulates = narrow && !plain.empty() && (plain.size() > 1 || !taps.empty());
   gathers = !taps.empty() || accumulates;
+  adds_up = op.overwrite && !plain.empty() && !accumulates;
   for (size_t i = 1; i < taps.size(); ++i) {
     for (size_t j = 0; j < i && !taps[i].joins; ++j) {
       taps[i].joins = !taps[j].joins && taps[i].lies_like(taps[j]);
@@ -235,8 +237,8 @@ Plan::Plan(const AggregateConv& op, int threads)
              .padding_width = kernel / 2,
              .output = accumulates ? DType::float32 : op.y.dtype,
              .bias = i == 0 && op.bias && !accumulates,
-             .accumulate = i > 0,
-             .residual = i == 0 && op.addend && !gathers,
+             .accumulate = i > 0 || adds_up,
+             .residual = i == 0 && op.addend && !gathers && !adds_up,
              .relu = last && op.relu && !gathers},
             height, width);
   }
@@ -515,7 +517,9 @@ class Run {
       } else if (!plan_.plain.empty()) {
         initial[1] = to;
       }
-      if (op_.addend && narrow) {
+      if (plan_.adds_up) {
+        // It is in y.
+      } else if (op_.addend && narrow) {
         to_float(op_.addend.as<bfloat16>() + pixel, channels, addends + x * plan_.slice);
         initial[2] = addends + x * plan_.slice;
       } else if (op_.addend) {

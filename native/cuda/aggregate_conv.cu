@@ -197,7 +197,9 @@ Plan::Plan(const AggregateConv& op)
       direct.push_back(part);
     }
   }
-  accumulates = op.y.dtype != DType::float32 && direct.size() + !taps.empty() > 1 && !direct.empty();
+  // Where y has the addend's memory, it must not be written before the end.
+  accumulates =
+      (op.y.dtype != DType::float32 || op.overwrite) && direct.size() + !taps.empty() > 1 && !direct.empty();
   choose_slices();
   lay_out();
 }

@@ -23,7 +23,8 @@ struct AggregateConv {
   Maybe addend;   ///< of y's shape and dtype; must not be y
   int first = 0;  ///< the input channel of weight at which the sources begin
   bool relu = false;
-  Out y;  ///< [N, height, width, K], of the sources' dtype; accumulated in float32 at least
+  bool overwrite = false;  ///< y takes the addend's memory: it is read for the last time
+  Out y;                   ///< [N, height, width, K], of the sources' dtype; accumulated in float32 at least
 
   template <class Self, class Visit>
   static void fields(Self& op, Visit&& visit) {
@@ -33,17 +34,23 @@ struct AggregateConv {
     visit("addend", op.addend);
     visit("first", op.first);
     visit("relu", op.relu);
+    visit("overwrite", op.overwrite);
     visit("y", op.y);
   }
 
+  const View* reused() const { return overwrite ? &addend : nullptr; }
+
   void infer() {
     check(!sources.empty(), kName, ": there is no source");
+    check(!overwrite || addend, kName, ": there is no addend to overwrite");
     check_rank(kName, "weight", weight, 4);
     check(weight.dim(2) == weight.dim(3) && weight.dim(2) % 2 == 1, kName, ": the kernel of weight ",
           weight.shape, " must be square and odd");
     int64_t batch = 1, channels = 0;
     for (const GridSource& s : sources) {
       s.validate(kName);
+      check(!overwrite || addend.data != s.x.data, kName,
+            ": a source cannot be overwritten while it is read");
       check(s.height() == sources[0].height() && s.width() == sources[0].width(), kName, ": a source is ",
             s.height(), " x ", s.width(), " on the target grid, the first ", sources[0].height(), " x ",
             sources[0].width());

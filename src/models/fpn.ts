@@ -278,7 +278,7 @@ export class Pyramid {
         ps0.push(this.#laterals[0].forward(from));
       } else {
         using addend = resize(ps0[level - 1]!, ...sizeOf(x));
-        ps0.push(this.#laterals[level]!.forward(from, { addend }));
+        ps0.push(this.#laterals[level]!.forward(from, { addend, overwrite: !x.device.tape }));
       }
       read(x);
     }

@@ -1,6 +1,6 @@
 /** Layers: parameters and the op that uses them. */
 
-import { aggregateConv } from '../tensor/aggregate-conv';
+import { type AggregateConvOptions, aggregateConv } from '../tensor/aggregate-conv';
 import { type BatchNormStatistics, batchNorm } from '../tensor/batch-norm';
 import { conv2d } from '../tensor/conv2d';
 import type { GridSource } from '../tensor/crop-resize';
@@ -72,7 +72,10 @@ export class AggregateConv {
     this.#bias = parameters.get('bias');
   }
 
-  forward(sources: readonly GridSource[], options: { addend?: Tensor } = {}): Tensor {
+  forward(
+    sources: readonly GridSource[],
+    options: Pick<AggregateConvOptions, 'addend' | 'overwrite'> = {},
+  ): Tensor {
     return probed(this.#name, aggregateConv(sources, this.#weight, { bias: this.#bias, ...options }));
   }
 

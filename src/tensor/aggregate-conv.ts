@@ -1,4 +1,4 @@
-import { differentiate } from './autograd';
+import { differentiate, refuseGradient } from './autograd';
 import { channelSum } from './channel-sum';
 import { type GridSource, geometryOf } from './crop-resize';
 import { reluBackward } from './relu';
@@ -12,6 +12,8 @@ export interface AggregateConvOptions {
   /** The input channel of the weight at which the sources begin; default 0. */
   first?: number;
   relu?: boolean;
+  /** The result takes the addend's memory, whose values are gone. Has no gradient. Default false. */
+  overwrite?: boolean;
 }
 
 /**
@@ -26,6 +28,8 @@ export function aggregateConv(
   weight: Tensor,
   options: AggregateConvOptions = {},
 ): Tensor {
+  if (options.overwrite)
+    refuseGradient('a convolution that overwrites', [weight, options.addend!, ...sources.map(({ x }) => x)]);
   const y = weight.device.run1('aggregate_conv', { sources, weight, ...options });
   const { bias, addend, first = 0, relu } = options;
   differentiate(y, [weight, bias, addend, ...sources.map((source) => source.x)], ({ keep, wanted }) => {

@@ -29,7 +29,7 @@ inline SourceSizes window(SourceSizes source, int top, int left, int height, int
 }
 
 /// What is added to the sum of the sources, and done to it.
-enum Ending { kPlain = 0, kBias = 1, kAddend = 2, kRelu = 4 };
+enum Ending { kPlain = 0, kBias = 1, kAddend = 2, kRelu = 4, kOverwrite = 8 };
 
 struct AggregateSizes {
   std::vector<SourceSizes> sources;
@@ -59,7 +59,8 @@ inline AggregateConv random_aggregate_conv(Builder& b, const AggregateSizes& a) 
   op.relu = a.ending & kRelu;
   if (a.ending & kBias) op.bias = {b.floats({a.outputs})};
   op.infer();
-  if (a.ending & kAddend) op.addend = {b.tensor(op.y.shape)};
+  if (a.ending & (kAddend | kOverwrite)) op.addend = {b.tensor(op.y.shape)};
+  op.overwrite = a.ending & kOverwrite;
   return op;
 }
 
@@ -91,10 +92,11 @@ inline void aggregate_conv_cases(Suite& suite) {
     }
   }
   // Everything that ends the sum, for each way of making it.
-  for (int mask = 0; mask < 8; ++mask) {
-    const bool bias = mask & 1, addend = mask & 2, relu = mask & 4;
-    const std::string with =
-        std::string(bias ? ", bias" : "") + (addend ? ", addend" : "") + (relu ? ", relu" : "");
+  for (int mask = 0; mask < 16; ++mask) {
+    const bool bias = mask & kBias, addend = mask & kAddend, relu = mask & kRelu, over = mask & kOverwrite;
+    if (over && !addend) continue;
+    const std::string with = std::string(bias ? ", bias" : "") + (addend ? ", addend" : "") +
+                             (over ? " overwritten" : "") + (relu ? ", relu" : "");
     const SourceSizes small = whole({2, 3, 5, 17}, {9, 10}), full = whole({2, 9, 10, 16}),
                       other = whole({2, 9, 10, 33});
     add("conv" + with, {full}, 64, 3, mask);

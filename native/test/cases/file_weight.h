@@ -130,14 +130,18 @@ inline void file_weight_cases(Suite& suite) {
                 message_of(ErrorCode::invalid_argument,
                            [&] { device.weight({3, 1, 1, 1}, {.file = opened, .factors = {1, 2}}); }),
                 "a weight of 3 elements has 2 factors");
-    wrong.equal("message",
-                message_of(ErrorCode::invalid_argument,
-                           [&] { device.weight({3, 1, 1, 1}, {.file = opened, .stored = DType::int32}); }),
-                "a file's int32 cannot be weights");
-    wrong.equal("message",
-                message_of(ErrorCode::invalid_argument,
-                           [&] { device.weight({3, 1, 1, 1}, {.file = opened, .dtype = DType::float16}); }),
-                "a weight of a file cannot be float16");
+    wrong.equal(
+        "message",
+        message_of(
+            ErrorCode::invalid_argument,
+            [&] { device.weight({3, 1, 1, 1}, {.file = opened, .stored = DType::int32, .factors = {}}); }),
+        "a file's int32 cannot be weights");
+    wrong.equal(
+        "message",
+        message_of(
+            ErrorCode::invalid_argument,
+            [&] { device.weight({3, 1, 1, 1}, {.file = opened, .factors = {}, .dtype = DType::float16}); }),
+        "a weight of a file cannot be float16");
     float values[2];
     wrong.equal("message", message_of(ErrorCode::native, [&] { opened->read(8, 8, values); }),
                 "the file of the weights cannot be read any more: it has shrunk");
