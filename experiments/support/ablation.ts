@@ -89,7 +89,8 @@ const expectedOrder: readonly (readonly [better: Claimed, worse: Claimed])[] = [
 export interface PeerFigure {
   readonly variant: VariantId;
   readonly output: Output;
-  readonly mIoU: number;
+  /** Over its runs. */
+  readonly mIoU: Spread;
 }
 
 export interface AblationOptions {
@@ -304,13 +305,13 @@ function statementsOf(rows: readonly Row[]): OrderStatement[] {
   });
 }
 
-const peerHead = ['', 'output', 'mIoU', 'its mIoU', 'difference of the mean'];
+const peerHead = ['', 'output', 'mIoU', 'its mIoU', 'difference of the means'];
 
 function peerRows(figures: readonly PeerFigure[], rows: readonly Row[]): string[][] {
   return figures.flatMap(({ variant, output, mIoU }) => {
     const row = rows.find(({ id }) => id === variant);
     const own = row && spreadOfOutput(row, output);
     if (!own) return [];
-    return [[row.name, output, formatSpread(own), mIoU.toFixed(3), signed(own.mean - mIoU)]];
+    return [[row.name, output, formatSpread(own), formatSpread(mIoU), signed(own.mean - mIoU.mean)]];
   });
 }

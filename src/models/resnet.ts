@@ -28,7 +28,22 @@ class Block {
     return tape ? tape.checkpoint([x], (input) => this.#forward(input)) : this.#forward(x);
   }
 
-  #forward(x: Tensor): Tensor {
+  /** What the last convolution's result is added to. */
+  shortcut(x: Tensor): Tensor {
+    return this.#shortcut?.forward(x) ?? x;
+  }
+
+  /** Whether {@link over} may be called. */
+  get runsInPlace(): boolean {
+    return this.#convolutions.at(-1)!.runsInPlace;
+  }
+
+  /** The result in the memory of the shortcut's, whose values are gone. */
+  over(x: Tensor, shortcut: Tensor): Tensor {
+    return this.#forward(x, shortcut);
+  }
+
+  #forward(x: Tensor, shortcut?: Tensor): Tensor {
     return x.device.scope(() => {
       const last = this.#convolutions.length - 1;
       let y = x;
@@ -37,10 +52,29 @@ class Block {
         if (y !== x) y.dispose();
         y = next;
       }
-      const residual = this.#shortcut?.forward(x) ?? x;
+      const residual = shortcut ?? this.shortcut(x);
       return this.#convolutions[last]!.forward(y, { residual, relu: true });
     });
   }
+}
+
+/**
+ * The first stage, whose maps are the largest, for one image at a time: those between its blocks stay in the cache. Takes
+ * the memory of x.
+ */
+function imageByImage(stage: readonly Block[], x: Tensor): Tensor {
+  const y = stage[0]!.shortcut(x);
+  for (let n = 0; n < x.dim(0); n++) {
+    x.device.scope(() => {
+      let input = x.part(n);
+      const output = y.part(n);
+      for (const block of stage) {
+        block.over(input, output);
+        input = output;
+      }
+    });
+  }
+  return y;
 }
 
 export class ResNet {
@@ -71,7 +105,14 @@ export class ResNet {
         y = maxPool(stem, { kernel: 3, stride: 2, padding: 1 });
       }
       const maps: Tensor[] = [];
-      for (const stage of this.#stages) {
+      const { device } = x;
+      const [first, ...others] = this.#stages;
+      if (device.kind === 'cpu' && y.dim(0) > 1 && first!.every((block) => block.runsInPlace)) {
+        maps.push(imageByImage(first!, y));
+        if (maps[0] !== y) y.dispose();
+        y = maps[0]!;
+      }
+      for (const stage of maps.length === 0 ? this.#stages : others) {
         for (const [i, block] of stage.entries()) {
           const next = block.forward(y);
           // The last map of a stage is kept, everything between is not.

@@ -37,14 +37,16 @@ export class ConvBatchNorm {
     this.#name = parameters.at(conv).name;
   }
 
-  /**
-   * `relu(norm(conv(x)) + residual)`. Where the normalisation is folded and nothing is recorded, the result takes the
-   * residual's memory: its values are gone.
-   */
+  /** Whether {@link forward} gives its result in the residual's memory. */
+  get runsInPlace(): boolean {
+    return !this.#statistics && !this.#weight.device.tape;
+  }
+
+  /** `relu(norm(conv(x)) + residual)`. Where it {@link runsInPlace} the values of the residual are gone. */
   forward(x: Tensor, options: { residual?: Tensor; relu?: boolean } = {}): Tensor {
     const geometry = { stride: this.#stride, padding: this.#weight.dim(2) >> 1 };
     if (!this.#statistics) {
-      const overwrite = options.residual !== undefined && !x.device.tape;
+      const overwrite = options.residual !== undefined && this.runsInPlace;
       return probed(
         this.#name,
         conv2d(x, this.#weight, {
