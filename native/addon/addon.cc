@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #ifdef __GLIBC__
@@ -106,10 +107,12 @@ Napi::Value close_queues(const Napi::CallbackInfo& info) {
 }
 
 /// Lets large blocks of the heap, such as windows of images, go back to the system when they are freed. By
-/// default glibc keeps up to 64 MiB of them in each thread's heap once a large one was freed.
+/// default glibc keeps up to 64 MiB of them in each thread's heap once a large one was freed. Not where the
+/// user has set it.
 void keep_heap_small() {
 #ifdef __GLIBC__
-  if (std::getenv("MALLOC_MMAP_THRESHOLD_")) return;
+  const char* tunables = std::getenv("GLIBC_TUNABLES");
+  if (std::getenv("MALLOC_MMAP_THRESHOLD_") || (tunables && std::strstr(tunables, "glibc.malloc."))) return;
   mallopt(M_MMAP_THRESHOLD, 256 << 10);
   mallopt(M_TRIM_THRESHOLD, 1 << 20);
 #endif

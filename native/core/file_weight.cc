@@ -1,5 +1,6 @@
 #include "core/file_weight.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -48,6 +50,7 @@ void bring_part(const FileWeight& w, Engine& engine, int64_t first, Element* to)
 
 template <class Stored, class Element>
 void bring(const FileWeight& w, Engine& engine, void* to) {
+  w.file->check_unchanged();
   std::exception_ptr error;
 #pragma omp parallel for num_threads(engine.upload_threads()) schedule(dynamic, 1)
   for (int64_t first = 0; first < w.elements; first += kElements) {
@@ -70,24 +73,31 @@ Source source_of(const FileWeight& w) {
   fail(ErrorCode::invalid_argument, "a weight of a file cannot be ", name_of(w.dtype));
 }
 
+/// Nothing if the file is not open.
+std::optional<WeightFile::State> state_of(int descriptor) {
+  struct stat status;
+  if (fstat(descriptor, &status)) return {};
+  return WeightFile::State{status.st_dev, status.st_ino, static_cast<uint64_t>(status.st_size),
+                           status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
 }  // namespace
 
 std::shared_ptr<const WeightFile> WeightFile::of(int descriptor) {
-  using Identity = std::pair<dev_t, ino_t>;
   static std::mutex& mutex = *new std::mutex;
-  static auto& known = *new std::map<Identity, std::weak_ptr<const WeightFile>>;
-  struct stat status;
-  if (fstat(descriptor, &status)) {
+  static auto& known = *new std::map<State, std::weak_ptr<const WeightFile>>;
+  const std::optional<State> state = state_of(descriptor);
+  if (!state)
     fail(ErrorCode::invalid_argument, "the file of the weights is not open: ", std::strerror(errno));
-  }
   const std::lock_guard lock(mutex);
-  auto& entry = known[{status.st_dev, status.st_ino}];
+  std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
+  auto& entry = known[*state];
   auto file = entry.lock();
   if (!file) {
-    const int copy = dup(descriptor);
+    const int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
     if (copy < 0)
       fail(ErrorCode::native, "cannot open the file of the weights again: ", std::strerror(errno));
-    file = std::make_shared<const WeightFile>(copy);
+    file = std::make_shared<const WeightFile>(copy, *state);
     entry = file;
   }
   return file;
@@ -102,12 +112,22 @@ void WeightFile::read(uint64_t position, size_t bytes, void* to) const {
     const ssize_t n = pread(descriptor_, static_cast<std::byte*>(to) + done, bytes - done,
                             static_cast<off_t>(position + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      fail(ErrorCode::native, "the file of the weights cannot be read any more: ",
-           n < 0 ? std::strerror(errno) : "it has shrunk");
-    }
+    if (n <= 0) fail_for(n < 0 ? std::strerror(errno) : "it has shrunk");
     done += static_cast<size_t>(n);
   }
+}
+
+void WeightFile::check_unchanged() const {
+  if (state_of(descriptor_) != state_) fail_for("it has changed");
+}
+
+void WeightFile::fail_for(const std::string& why) const {
+  char path[4096];
+  const std::string link = "/proc/self/fd/" + std::to_string(descriptor_);
+  const ssize_t length = readlink(link.c_str(), path, sizeof path);
+  fail(ErrorCode::native, length > 0 ? std::string(path, static_cast<size_t>(length)) : "the model's file",
+       ": weights cannot be read again: ", why,
+       ". A model's file must stay as it is while the model is in use; load the model again");
 }
 
 Source FileWeight::source() const {

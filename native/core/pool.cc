@@ -114,7 +114,8 @@ Pool::Block* Pool::grow(size_t bytes, const char* purpose, Lifetime lifetime) {
     std::ostringstream text;
     text.precision(1);
     text << std::fixed << purpose << " needs " << mebibytes(bytes) << " MiB; in use are "
-         << mebibytes(active_) << " MiB, the largest free block has " << mebibytes(largest_free()) << " MiB";
+         << mebibytes(active_) << " MiB, the largest free block has " << mebibytes(largest_free(lifetime))
+         << " MiB";
     if (limit_) {
       text << ", and the limit is " << mebibytes(limit_)
            << " MiB. Raise the memory limit, or lower the batch size";
@@ -226,10 +227,12 @@ void Pool::trim() {
   }
 }
 
-size_t Pool::largest_free() const {
-  size_t largest = 0;
-  for (const Block* block : free_) largest = std::max(largest, block->bytes);
-  return largest;
+size_t Pool::largest_free(Lifetime lifetime) const {
+  size_t most = 0;
+  for (const Block* block : free_) {
+    if (block->segment->lifetime == lifetime) most = std::max(most, block->bytes);
+  }
+  return most;
 }
 
 PoolCounters Pool::counters() const {

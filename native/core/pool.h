@@ -89,7 +89,7 @@ class Pool {
   static Block* last_of(const Segment& segment);
   void split(Block* block, size_t bytes);
   Block* merge_with_next(Block* block);
-  size_t largest_free() const;
+  size_t largest_free(Lifetime lifetime) const;
 
   std::shared_ptr<Engine> engine_;
   std::function<void()> drain_;

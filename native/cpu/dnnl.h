@@ -372,7 +372,7 @@ inline Convolution::Convolution(const ConvolutionSpec& spec)
 inline void Convolution::pad(const void* from, int64_t outer, int64_t inner, void* to) const {
   parallel_ranges(spec_.threads, outer, [&](int64_t begin, int64_t end) {
     const int64_t n = spec_.channels * inner, padded = channels() * inner;
-    if (n == 3) {  // an image's pixels: by memcpy this takes as long as the convolution
+    if (n == 3 && padded == 4) {  // an image's pixels: by memcpy this takes as long as the convolution
       const auto* x = static_cast<const uint16_t*>(from);
       for (int64_t i = begin; i < end; ++i) {
         const uint64_t pixel = x[3 * i] | uint64_t{x[3 * i + 1]} << 16 | uint64_t{x[3 * i + 2]} << 32;

@@ -1,4 +1,5 @@
 /** Networks of a model file as files that other runtimes read. */
+import { realpath } from 'node:fs/promises';
 import { type Mode, openModel } from '../checkpoint/model-file';
 import { type OnnxGraph, writeOnnx } from '../checkpoint/onnx';
 import { toFloat32 } from '../checkpoint/state-dict';
@@ -33,6 +34,13 @@ export async function exportOnnx(
   }
   const file = await openModel(weights);
   try {
+    const [from, to] = await Promise.all([weights, out].map((each) => realpath(each).catch(() => undefined)));
+    if (from !== undefined && from === to) {
+      throw new GlnetError(
+        'ERR_INVALID_ARGUMENT',
+        `${out} is the model ${weights} itself; choose another file for the ONNX graph`,
+      );
+    }
     const { config } = file;
     const mode = options.mode ?? exportModes.filter((each) => config.modes.includes(each)).at(-1)!;
     if (maps && mode !== 'global') {

@@ -158,7 +158,8 @@ export class GLNet {
   }
 
   /**
-   * Opens a model file (see `glnet import`). Weights are read when a mode first needs them.
+   * Opens a model file (see `glnet import`). Weights are read when they are needed, and read again later, so the file must
+   * stay as it is until {@link dispose}: one that was changed fails the model with ERR_NATIVE.
    * @throws GlnetError ERR_FILE or ERR_CHECKPOINT for the file, ERR_INVALID_ARGUMENT for options, ERR_NATIVE if the
    *   device is not there.
    */

@@ -177,12 +177,15 @@ export class NetworkStore {
       ensemble: new Ensemble(own),
       ...(this.#composes && { heads }),
       global: new Branch(fixed, backbone, 'global'),
-      unload: (branch: BranchName) => {
-        const side = branch === 'local' ? '_local.' : '_global.';
-        for (const [name, tensor] of branch === 'global' ? fixed : own) {
-          if (name.includes(side)) this.device.unload(tensor);
-        }
-      },
+      // Elsewhere weights go a long way, and kernels read the plain values.
+      ...(this.device.kind === 'cpu' && {
+        unload: (branch: BranchName) => {
+          const side = branch === 'local' ? '_local.' : '_global.';
+          for (const [name, tensor] of branch === 'global' ? fixed : own) {
+            if (name.includes(side)) this.device.unload(tensor);
+          }
+        },
+      }),
     };
     if (mode === 'global-to-local') return networks;
     return {

@@ -94,8 +94,8 @@ const stopped = new Error('another device failed');
 /** Bytes of the bands in which the image is read for the global image. */
 const bandBytes = 8 << 20;
 /**
- * From so many patches on, what reading weights again costs the next image is little beside them (about 2 %), and branches whose
- * turn is over, or has not come, keep none in memory.
+ * From so many patches on, what reading weights again costs the next image is little beside them (3 to 6 % of 36 patches), and
+ * global branches keep none in memory while patches are computed, nor the local one while it waits for the second global pass.
  */
 const manyPatches = 24;
 /** Rows of the bands in which the result is stitched. */

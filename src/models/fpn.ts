@@ -182,6 +182,7 @@ export class Pyramid {
    * @param others what the heads made of the other levels
    */
   #foldedLevel(heads: readonly Head[], p: Tensor, share: Share, others: readonly Tensor[]): Tensor[] {
+    if (heads.length === 0) return [];
     const { device } = p;
     const [patches, height, width] = [p.dim(0), ...sizeOf(p)] as const;
     const shared = (['ps0', 'ps1', 'ps2'] as const).map((stage) =>

@@ -21,6 +21,7 @@ class TemporaryFile {
     unlink(path_);
   }
   int descriptor() const { return descriptor_; }
+  std::string path() const { return path_; }
 
  private:
   char path_[32] = "/tmp/glnet-test-XXXXXX";
@@ -142,9 +143,17 @@ inline void file_weight_cases(Suite& suite) {
             ErrorCode::invalid_argument,
             [&] { device.weight({3, 1, 1, 1}, {.file = opened, .factors = {}, .dtype = DType::float16}); }),
         "a weight of a file cannot be float16");
-    float values[2];
+    float values[2] = {};
+    const auto refusal = [&](const std::string& why) {
+      return file.path() + ": weights cannot be read again: " + why +
+             ". A model's file must stay as it is while the model is in use; load the model again";
+    };
     wrong.equal("message", message_of(ErrorCode::native, [&] { opened->read(8, 8, values); }),
-                "the file of the weights cannot be read any more: it has shrunk");
+                refusal("it has shrunk"));
+    opened->check_unchanged();
+    if (write(file.descriptor(), values, sizeof values) != sizeof values) return std::string("cannot write");
+    wrong.equal("message", message_of(ErrorCode::native, [&] { opened->check_unchanged(); }),
+                refusal("it has changed"));
     return wrong.text();
   });
 }

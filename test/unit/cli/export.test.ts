@@ -40,6 +40,12 @@ test.each<[string, string[], number, RegExp]>([
     /Allowed choices are global, global-to-local/,
   ],
   [
+    'the model itself',
+    ['--onnx', './model.safetensors', '-w', 'model.safetensors'],
+    2,
+    /model\.safetensors is the model model\.safetensors itself; choose another file/,
+  ],
+  [
     'a missing folder',
     ['--onnx', 'none/b.onnx', '-w', 'model.safetensors'],
     1,
