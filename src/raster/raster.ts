@@ -41,7 +41,8 @@ export interface Raster {
   /**
    * Reads a window.
    *
-   * @returns width * height * 3 bytes: RGB interleaved, row by row. No colour profile is applied, alpha is left out.
+   * @returns width * height * 3 bytes: RGB interleaved, row by row; of pixels in memory they may be these themselves, and
+   *   must not be changed. No colour profile is applied, alpha is left out.
    * @throws {GlnetError} ERR_INVALID_ARGUMENT if the window is empty or not inside the image, ERR_FILE or
    *   ERR_IMAGE if the file's data are cut short or corrupt, ERR_DISPOSED after {@link close}.
    */

@@ -15,7 +15,7 @@ import {
   selectBands,
   type Window,
 } from './raster';
-import { type RgbChannels, type SampleArray, sampleLut, type Walk, writeRgb } from './samples';
+import { isPackedRgb, type RgbChannels, type SampleArray, sampleLut, type Walk, writeRgb } from './samples';
 
 const DEFAULT_MAX_PIXELS = 1e9;
 
@@ -64,8 +64,15 @@ class BufferRaster implements Raster {
     const stored = this.#stored;
     if (!stored) throw new GlnetError('ERR_DISPOSED', `${this.path}: read after close()`);
     checkWindow(this, window);
-    const rgb = new Uint8Array(window.width * window.height * 3);
-    writeRgb(rgb, 0, window.width, stored.channels, uprightWalk(stored, window));
+    const { width, height } = window;
+    const walk = uprightWalk(stored, window);
+    const rowsFollow = walk.stepX === 1 && walk.stepY === width;
+    if (rowsFollow && isPackedRgb(stored.channels)) {
+      const data = stored.channels[0].data as Uint8Array;
+      return data.subarray(3 * walk.start, 3 * (walk.start + width * height));
+    }
+    const rgb = new Uint8Array(width * height * 3);
+    writeRgb(rgb, 0, width, stored.channels, walk);
     return rgb;
   }
 
