@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 
+#include <string_view>
+
 #include "test/cases/core.h"
 
 namespace glnet::test {
@@ -116,7 +118,7 @@ inline void file_weight_cases(Suite& suite) {
           lazy.storage->unload();
           wrong.holds("the same after it was unloaded",
                       convolved(device, b, lazy, {1, 9, 8, 16}) == convolved(device, b, held, {1, 9, 8, 16}));
-          if (&device.backend() == &cpu_backend()) {
+          if (std::string_view(device.backend().name) == "cpu") {
             wrong.holds("packed alone", !lazy.storage->data() && lazy.storage->packed.size() == 1);
           }
           return wrong.text();
