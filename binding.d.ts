@@ -69,7 +69,7 @@ export interface Ops {
   accumulate: { sum: Handle; x: Handle };
   adam: { parameters: readonly Handle[]; firstMoments: readonly Handle[]; secondMoments: readonly Handle[]; gradients: readonly Handle[]; learningRates?: readonly number[]; weightDecays?: readonly number[]; beta1?: number; beta2?: number; epsilon?: number; gradientScale?: number; step?: number };
   add: { a: Handle; b: Handle };
-  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean };
+  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean; overwrite?: boolean };
   aggregate_conv_backward_data: { dy: Handle; weight: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; first?: number; addend?: Handle };
   aggregate_conv_backward_weights: { dy: Handle; source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }; first?: number; dweight: Handle };
   argmax: { x: Handle };
