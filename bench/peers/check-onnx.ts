@@ -22,7 +22,7 @@ import { Device } from '../../src/tensor/device';
 import type { Tensor } from '../../src/tensor/tensor';
 import { triangleResize } from '../../src/tensor/triangle-resize';
 import { patchGrid } from '../../src/tiling';
-import { loadOnnxRuntime, OnnxNetwork, type OnnxRuntime, type Planes } from './glnet-onnx';
+import { OnnxNetwork, type OnnxRuntime, type Planes, runWithOnnxRuntime } from './glnet-onnx';
 
 const tolerance = 1e-3;
 const outputs = ['global', 'ensemble', 'local'] as const;
@@ -141,13 +141,7 @@ function worstDifference(got: Float32Array, expected: Float32Array): number {
   return worst / largest;
 }
 
-async function main(): Promise<void> {
-  const runtime = loadOnnxRuntime();
-  if (!runtime) {
-    console.error('there is no onnxruntime-node: npm install --no-save --ignore-scripts onnxruntime-node');
-    process.exitCode = 3;
-    return;
-  }
+async function main(runtime: OnnxRuntime): Promise<void> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'glnet-onnx-'));
   using device = new Device({ threads: 1 });
   try {
@@ -177,7 +171,4 @@ async function main(): Promise<void> {
   }
 }
 
-main().catch((error) => {
-  console.error(error);
-  process.exitCode = 1;
-});
+runWithOnnxRuntime(main);

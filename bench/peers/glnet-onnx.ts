@@ -19,13 +19,27 @@ export interface OnnxRuntime {
 }
 
 /** undefined where it is not installed. */
-export function loadOnnxRuntime(): OnnxRuntime | undefined {
+function loadOnnxRuntime(): OnnxRuntime | undefined {
   try {
     return require('onnxruntime-node') as OnnxRuntime;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
     throw error;
   }
+}
+
+/** Runs a program that needs it. Exit code 1: an error; 3: it is not installed. */
+export function runWithOnnxRuntime(main: (runtime: OnnxRuntime) => Promise<void>): void {
+  const runtime = loadOnnxRuntime();
+  if (!runtime) {
+    console.error('there is no onnxruntime-node: npm install --no-save --ignore-scripts onnxruntime-node');
+    process.exitCode = 3;
+    return;
+  }
+  main(runtime).catch((error) => {
+    console.error(error);
+    process.exitCode = 1;
+  });
 }
 
 /** An image or a map: [1, channels, height, width]. */

@@ -8,7 +8,7 @@
  */
 import { parseArgs } from 'node:util';
 import { patchGrid } from '../../src/tiling';
-import { loadOnnxRuntime, OnnxNetwork, type Planes } from './glnet-onnx';
+import { OnnxNetwork, type OnnxRuntime, type Planes, runWithOnnxRuntime } from './glnet-onnx';
 
 const { values: options } = parseArgs({
   options: {
@@ -31,13 +31,7 @@ function randomImage(side: number): Planes {
   return { data, channels: 3, height: side, width: side };
 }
 
-async function main(): Promise<void> {
-  const runtime = loadOnnxRuntime();
-  if (!runtime) {
-    console.error('there is no onnxruntime-node: npm install --no-save --ignore-scripts onnxruntime-node');
-    process.exitCode = 3;
-    return;
-  }
+async function main(runtime: OnnxRuntime): Promise<void> {
   const { global, local } = options;
   const [side, patch, batch] = [Number(options.image), Number(options.patch), Number(options.batch)];
   const network = await OnnxNetwork.load(runtime, { global, local }, Number(options.threads));
@@ -50,7 +44,4 @@ async function main(): Promise<void> {
   console.log(JSON.stringify({ onnxruntime: runtime.env.versions.common, seconds, peakBytes }));
 }
 
-main().catch((error) => {
-  console.error(error);
-  process.exitCode = 1;
-});
+runWithOnnxRuntime(main);

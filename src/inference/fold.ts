@@ -6,9 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import { multiplyInDouble } from '../binding';
 import { fromFloat32, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import { type Side, sides } from '../models/fpn';
-
-/** Of native/ops/batch_norm.h. */
-const epsilon = 1e-5;
+import { batchNormEpsilon } from '../tensor/batch-norm';
 
 /** A convolution: weight [K, C, k, k] and bias [K], float32. */
 export interface FoldedConv {
@@ -45,7 +43,7 @@ export function foldBatchNorm(weight: HostTensor, norm: Norm): FoldedConv {
   const size = values.length / outputs;
   const bias = new Float32Array(outputs);
   for (let k = 0; k < outputs; k++) {
-    const factor = scale[k]! / Math.sqrt(variance[k]! + epsilon);
+    const factor = scale[k]! / Math.sqrt(variance[k]! + batchNormEpsilon);
     for (let i = k * size; i < (k + 1) * size; i++) values[i]! *= factor;
     bias[k] = shift[k]! - mean[k]! * factor;
   }

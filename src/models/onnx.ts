@@ -4,6 +4,7 @@
  */
 import type { ModelConfig } from '../checkpoint/model-file';
 import type { OnnxGraph, OnnxNode, OnnxValue } from '../checkpoint/onnx';
+import { batchNormEpsilon } from '../tensor/batch-norm';
 import type { Stage } from './fpn';
 import { sharedStages } from './glnet';
 import {
@@ -14,9 +15,6 @@ import {
   type ParameterShapes,
 } from './parameters';
 import type { Levels } from './resnet';
-
-/** Of native/ops/batch_norm.h. */
-const epsilon = 1e-5;
 
 const levels = [0, 1, 2, 3] as const;
 
@@ -136,7 +134,7 @@ class GraphBuilder {
     const fields = ['weight', 'bias', 'running_mean', 'running_var'].map((field) => `${norm}.${field}`);
     for (const field of fields) this.#weight(field);
     return {
-      name: this.node('BatchNormalization', [y.name, ...fields], norm, { epsilon }),
+      name: this.node('BatchNormalization', [y.name, ...fields], norm, { epsilon: batchNormEpsilon }),
       channels: y.channels,
     };
   }

@@ -1,5 +1,4 @@
 /** Layers: parameters and the op that uses them. */
-
 import { type AggregateConvOptions, aggregateConv } from '../tensor/aggregate-conv';
 import { type BatchNormStatistics, batchNorm } from '../tensor/batch-norm';
 import { conv2d } from '../tensor/conv2d';
@@ -135,10 +134,8 @@ export class SampledConv {
   forward(sources: readonly GridSource[], height: number, width: number): Tensor {
     let sum: Tensor | undefined;
     for (const [i, source] of sources.entries()) {
-      const { weight, bias } = {
-        weight: this.#parameters.get(`${i}.weight`),
-        bias: this.#parameters.get(`${i}.bias`),
-      };
+      const weight = this.#parameters.get(`${i}.weight`);
+      const bias = this.#parameters.get(`${i}.bias`);
       const kernel = Math.sqrt(weight.dim(1) / source.x.dim(3));
       using x = unfoldResize(source, kernel, height, width);
       sum = conv2d(x, weight, sum ? { bias, residual: sum, overwrite: true } : { bias });

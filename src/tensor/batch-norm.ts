@@ -2,6 +2,9 @@ import { differentiate, refuseGradient } from './autograd';
 import { reluBackward } from './relu';
 import type { Tensor } from './tensor';
 
+/** The default of native/ops/batch_norm.h, which every network here has. */
+export const batchNormEpsilon = 1e-5;
+
 /** Per channel, [C], float32. */
 export interface BatchNormStatistics {
   weight: Tensor;
@@ -14,7 +17,7 @@ export interface BatchNormOptions {
   /** Added before the ReLU; of x's shape. */
   residual?: Tensor;
   relu?: boolean;
-  /** Default 1e-5. */
+  /** Default {@link batchNormEpsilon}. */
   epsilon?: number;
 }
 
