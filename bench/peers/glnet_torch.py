@@ -91,7 +91,7 @@ class Merge:
             self.sum[(0, slice(None), *self.grid.crop(i, *self.size))] += one
 
     def mean(self):
-        return self.sum / self.grid.coverage(*self.size)
+        return self.sum / self.grid.coverage(*self.size).to(self.sum)
 
 
 # ---- Network ----
