@@ -93,7 +93,6 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::run>("run"),
                          InstanceMethod<&DeviceObject::upload>("upload"),
                          InstanceMethod<&DeviceObject::weight>("weight"),
-                         InstanceMethod<&DeviceObject::load>("load"),
                          InstanceMethod<&DeviceObject::unload>("unload"),
                          InstanceMethod<&DeviceObject::zeros>("zeros"),
                          InstanceMethod<&DeviceObject::view>("view"),
@@ -282,13 +281,6 @@ Napi::Value DeviceObject::weight(const Napi::CallbackInfo& info) {
       values.factors.assign(array.Data(), array.Data() + array.ElementLength());
     }
     return describe(device_->weight(read_shape(info[1]), std::move(values)));
-  });
-}
-
-Napi::Value DeviceObject::load(const Napi::CallbackInfo& info) {
-  return guarded(info, [&]() -> Napi::Value {
-    device_->load(*find(info[0], "load", "tensor").storage);
-    return info.Env().Undefined();
   });
 }
 

@@ -59,7 +59,6 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value upload(const Napi::CallbackInfo& info);
   Napi::Value weight(const Napi::CallbackInfo& info);
-  Napi::Value load(const Napi::CallbackInfo& info);
   Napi::Value unload(const Napi::CallbackInfo& info);
   Napi::Value zeros(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);

@@ -1,7 +1,7 @@
-// aggregate_conv: the aggregation convolution, source by source, each in the cheaper of two ways.
+// aggregate_conv: the aggregation convolution, each source in the cheapest of three ways.
 //
-// Directly: an implicit matrix product on the target grid, gemm.cuh, which adds to the sums so far. Sources
-// that are cropped or resized are made first, by crop_resize, into the workspace.
+// Directly: an implicit matrix product on the target grid. Sources that are cropped or resized are made
+// first, by crop_resize, into the workspace.
 //
 // By taps: one matrix product on the source's own grid gives each pixel's products with all k x k matrices of
 // the kernel, [pixels, k k, K]; a gather, the same for all such sources, adds them up for each pixel of y. A
@@ -11,9 +11,14 @@
 // and the taps of the resize. A tap that steps outside the target grid has no term, so that the zero padding
 // is exact. It also adds bias, addend and the sums of the direct sources, and writes y once.
 //
-// Everything is summed in float32: direct sources in y itself, or, where y is bfloat16, in the workspace. The
-// outputs are done in slices, and the patches in groups, such that products and sums, and the maps that are
-// made, fit scratch_bytes() each.
+// By columns, where outputs are so few that a tile of the product would be mostly idle: each column of the
+// kernel is an output of its own, [pixels, k, K], and the gather adds them up along the row.
+//
+// On tensor cores the direct sources are one product, whose sums stay in registers; so are those by columns,
+// and those by taps that share their grids. Elsewhere each is a product of its own, and the direct ones are
+// added up in y itself, or, where y is bfloat16, in the workspace; there is no way by columns. All sums are
+// float32. The outputs are done in slices, and the patches in groups, such that products and sums, and the
+// maps that are made, fit scratch_bytes() each.
 //
 // Bytes: sources, weights and y once, and the products out and in again, which are within reach of the L2
 // cache of the cards with 50 MB and more. Floor, for the final stage of a patch of 508 px (four levels of 128
@@ -25,17 +30,17 @@
 // interpolation for each of the k x k taps and each tile of outputs; a gather of single pixels, without the
 // sums down the columns: 36 products for each element of y instead of 6 and a share of the sums.
 // Left: the gather inside the product's epilogue, which would save the products' way through memory.
-#include "cuda/gemm.cuh"
 #include "cuda/resample.cuh"
+#include "cuda/tensor_gemm.cuh"
 
 namespace glnet::cuda {
 namespace {
 
-constexpr size_t kMostTapSources = 16;
+constexpr size_t kMostTapSets = 16;
 constexpr int64_t kBandBytes = 48 << 10;  // of shared memory, for the sums down the columns
 constexpr int64_t kLeastLanes = 8;        // channels of a block, with which the band must fit
 
-/// The products of one source, and how they are resized.
+/// The products by taps of sources that share their grids, and how they are resized.
 struct TapSource {
   const float* products;  ///< [patches, height, width, k k, channels]
   int64_t patch_stride;   ///< 0 if they are the same for every patch
@@ -48,9 +53,10 @@ struct TapSource {
 
 /// What `gather_taps_kernel` reads.
 struct TapSources {
-  TapSource sources[kMostTapSources];
+  TapSource sources[kMostTapSets];
   int count;
-  int64_t lines;  ///< rows of all patches together
+  const float* columns;  ///< products by columns, [lines, width, kernel, channels]; nullptr: none
+  int64_t lines;         ///< rows of all patches together
   int height, width;
   int kernel;
   int channels;
@@ -93,6 +99,11 @@ __global__ void __launch_bounds__(kThreads, 4) gather_taps_kernel(TapSources g, 
     if (n < g.channels) {
       for (int column = first; column < g.width; column += step) {
         float sum = 0;
+        for (int dx = 0; g.columns && dx < g.kernel; ++dx) {
+          const int at = column + dx - radius;
+          if (at < 0 || at >= g.width) continue;
+          sum += g.columns[((line * g.width + at) * g.kernel + dx) * g.channels + n];
+        }
         for (int s = 0; s < g.count; ++s) {
           const TapSource& source = g.sources[s];
           for (int dx = 0; dx < g.kernel; ++dx) {
@@ -116,16 +127,28 @@ __global__ void __launch_bounds__(kThreads, 4) gather_taps_kernel(TapSources g, 
 /// What becomes of one source.
 struct Part {
   const GridSource* source;
-  int64_t first;  ///< its first input channel in the weight
-  bool shared;    ///< the same for every patch
-  bool made;      ///< cropped, or cropped and resized, into the workspace first; else read in place
-  // Of taps.
-  Chain rows{}, columns{};
-  int64_t tables = 0, products = 0;  ///< where its taps and its products lie in the workspace
+  int64_t first;    ///< its first input channel in the weight
+  bool shared;      ///< the same for every patch
+  bool made;        ///< cropped, or cropped and resized, into the workspace first; else read in place
+  int64_t map = 0;  ///< where the workspace has what is made
 
   int64_t height() const { return source->base_height(); }
   int64_t width() const { return source->base_width(); }
   int64_t pixels() const { return height() * width(); }
+};
+
+/// Sources by taps that are one product, since they lie on the same grids.
+struct TapSet {
+  std::vector<Part> parts;
+  Chain rows, columns;
+  int64_t tables = 0, products = 0;  ///< where its taps and its products lie in the workspace
+
+  const Part& any() const { return parts.front(); }
+  bool takes(const Part& part) const {
+    return parts.size() < TensorProduct::kMostSources && part.shared == any().shared &&
+           part.height() == any().height() && part.width() == any().width() &&
+           part.source->sizes == any().source->sizes && !part.source->windowed() && !any().source->windowed();
+  }
 };
 
 Chain chain_along(const GridSource& s, size_t axis) {
@@ -145,28 +168,42 @@ bool taps_pay(const GridSource& s, const View& weight) {
          target * columns(outputs) * static_cast<double>(area) * channels;
 }
 
+/// Whether columns of the kernel as outputs leave a tile less idle.
+bool columns_pay(const View& weight) {
+  const auto cost = [](int64_t n) { return n <= kNarrow ? kNarrow : round_up(n, kSquare); };
+  const int64_t outputs = weight.dim(0), kernel = weight.dim(2);
+  return 2 * cost(outputs * kernel) <= cost(outputs) * kernel;
+}
+
 /// How an op is done; the same in `prepare` and in the kernel.
 struct Plan {
   explicit Plan(const AggregateConv& op);
 
   const AggregateConv& op;
   int64_t outputs, kernel, batch, height, width;
-  std::vector<Part> direct, taps;
+  bool on_tensor_cores;
+  std::vector<Part> direct, by_columns;
+  std::vector<TapSet> by_taps;
   bool accumulates;          ///< sums of direct sources lie in the workspace, not in y
-  int64_t band_columns = 0;  ///< of all sources of taps together
+  int64_t band_columns = 0;  ///< of all tap sets together
   int64_t slice, group;
-  // The workspace in bytes, and where things lie in it. Tables and products: see Part.
-  int64_t making = 0, map = 0, sums = 0, workspace_bytes = 0;
+  // The workspace in bytes, and where things lie in it. Maps, tables and other products: see Part and TapSet.
+  int64_t making = 0, sums = 0, columns = 0, parts = 0, workspace_bytes = 0;
 
   int64_t area() const { return kernel * kernel; }
+  bool gathers() const { return !by_taps.empty() || !by_columns.empty(); }
 
  private:
+  void sort_sources();
   /// Floats of products and sums for each output channel: of each patch, and common to all.
   struct Floats {
     int64_t own = 0, common = 0;
   };
   Floats floats() const;
-  int64_t made_bytes(int64_t patches) const;
+  /// Calls `body(part, its pixels)` for each map that is made.
+  template <class Body>
+  void for_each_made(Body&& body);
+  int64_t made_bytes(int64_t patches);
   void choose_slices();
   void lay_out();
 };
@@ -177,52 +214,75 @@ Plan::Plan(const AggregateConv& op)
       kernel(op.weight.dim(2)),
       batch(op.y.dim(0)),
       height(op.y.dim(1)),
-      width(op.y.dim(2)) {
+      width(op.y.dim(2)),
+      on_tensor_cores(cuda::on_tensor_cores(op.y.dtype)) {
+  sort_sources();
+  // Sums are not rounded to bfloat16, and where y has the addend's memory, it must not be written before the
+  // end.
+  const bool in_parts = gathers() || (!on_tensor_cores && direct.size() > 1);
+  accumulates = (op.y.dtype != DType::float32 || op.overwrite) && in_parts && !direct.empty();
+  choose_slices();
+  lay_out();
+}
+
+void Plan::sort_sources() {
   int64_t first = op.first, products = 0;
   for (const GridSource& s : op.sources) {
     Part part{.source = &s, .first = first, .shared = s.batch() == 1 && batch > 1, .made = s.cropped()};
     first += s.channels();
+    if (on_tensor_cores && s.sizes.empty() && !s.windowed() && columns_pay(op.weight) &&
+        by_columns.size() < TensorProduct::kMostSources) {
+      by_columns.push_back(part);
+      continue;
+    }
+    const auto set = std::find_if(by_taps.begin(), by_taps.end(),
+                                  [&](const TapSet& set) { return on_tensor_cores && set.takes(part); });
+    if (set != by_taps.end()) {
+      set->parts.push_back(part);
+      continue;
+    }
     // In slices of 16 outputs the products must fit, and the band in shared memory.
     const int64_t least = part.pixels() * area() * std::min<int64_t>(outputs, 16) * 4;
     const int64_t columns = band_columns + part.width();
-    if (taps_pay(s, op.weight) && taps.size() < kMostTapSources && products + least <= scratch_bytes() &&
+    if (taps_pay(s, op.weight) && by_taps.size() < kMostTapSets && products + least <= scratch_bytes() &&
         columns * kernel * kLeastLanes * 4 <= kBandBytes) {
       products += least;
       band_columns = columns;
-      part.rows = chain_along(s, 0);
-      part.columns = chain_along(s, 1);
-      taps.push_back(part);
+      by_taps.push_back({{part}, chain_along(s, 0), chain_along(s, 1)});
     } else {
       part.made = part.made || s.windowed() || !s.sizes.empty();
       direct.push_back(part);
     }
   }
-  // Where y has the addend's memory, it must not be written before the end.
-  accumulates =
-      (op.y.dtype != DType::float32 || op.overwrite) && direct.size() + !taps.empty() > 1 && !direct.empty();
-  choose_slices();
-  lay_out();
 }
 
 Plan::Floats Plan::floats() const {
   Floats f;
   if (accumulates) f.own = height * width;
-  for (const Part& part : taps) (part.shared ? f.common : f.own) += part.pixels() * area();
+  if (!by_columns.empty()) f.own += height * width * kernel;
+  for (const TapSet& set : by_taps) (set.any().shared ? f.common : f.own) += set.any().pixels() * area();
   return f;
 }
 
-/// Of the largest map that is made.
-int64_t Plan::made_bytes(int64_t patches) const {
-  int64_t most = 0;
-  const auto need = [&](const Part& part, int64_t pixels) {
-    if (!part.made) return;
-    const int64_t maps = part.shared ? 1 : patches;
-    most =
-        std::max(most, maps * pixels * part.source->channels() * static_cast<int64_t>(size_of(op.y.dtype)));
+template <class Body>
+void Plan::for_each_made(Body&& body) {
+  const auto visit = [&](std::vector<Part>& parts, int64_t pixels) {
+    for (Part& part : parts) {
+      if (part.made) body(part, pixels);
+    }
   };
-  for (const Part& part : direct) need(part, height * width);
-  for (const Part& part : taps) need(part, part.pixels());
-  return most;
+  visit(direct, height * width);
+  visit(by_columns, height * width);
+  for (TapSet& set : by_taps) visit(set.parts, set.any().pixels());
+}
+
+int64_t Plan::made_bytes(int64_t patches) {
+  int64_t sum = 0;
+  for_each_made([&](const Part& part, int64_t pixels) {
+    sum += (part.shared ? 1 : patches) * pixels * part.source->channels() *
+           static_cast<int64_t>(size_of(op.y.dtype));
+  });
+  return sum;
 }
 
 void Plan::choose_slices() {
@@ -245,22 +305,32 @@ void Plan::lay_out() {
     workspace_bytes += round_up(bytes, 64);
     return at;
   };
-  for (Part& part : taps) {
-    part.tables = reserve(static_cast<int64_t>(part.rows.bytes() + part.columns.bytes()));
-    part.products = reserve(4 * (part.shared ? 1 : group) * part.pixels() * area() * slice);
+  size_t most_parts = 0;
+  const auto cut = [&](int64_t rows, int64_t columns, const std::vector<Part>& sources, int64_t taps) {
+    int64_t depth = 0;
+    for (const Part& part : sources) depth += part.source->channels() * taps;
+    if (on_tensor_cores && depth) most_parts = std::max(most_parts, tensor_cut(rows, columns, depth).bytes);
+  };
+  for (TapSet& set : by_taps) {
+    const int64_t pixels = (set.any().shared ? 1 : group) * set.any().pixels();
+    set.tables = reserve(static_cast<int64_t>(set.rows.bytes() + set.columns.bytes()));
+    set.products = reserve(4 * pixels * area() * slice);
+    cut(pixels, area() * slice, set.parts, 1);
   }
   if (accumulates) sums = reserve(4 * group * height * width * slice);
-  map = reserve(made_bytes(group));
+  if (!by_columns.empty()) columns = reserve(4 * group * height * width * kernel * slice);
+  cut(group * height * width, slice, direct, area());
+  cut(group * height * width, kernel * slice, by_columns, kernel);
+  parts = reserve(static_cast<int64_t>(most_parts));
   int64_t most = 0;
-  for (const std::vector<Part>* parts : {&direct, &taps}) {
-    for (const Part& part : *parts) {
-      if (!part.made) continue;
-      GridSource s = *part.source;
-      if (parts == &taps) s.sizes.clear(), s.set_window(0, 0, 0, 0);
-      most = std::max(most, static_cast<int64_t>(chain_along(s, 0).bytes() + chain_along(s, 1).bytes()));
-    }
-  }
-  making = reserve(most);
+  for_each_made([&](Part& part, int64_t pixels) {
+    part.map = reserve((part.shared ? 1 : group) * pixels * part.source->channels() *
+                       static_cast<int64_t>(size_of(op.y.dtype)));
+    // More than it is without its resizes.
+    most = std::max(most, static_cast<int64_t>(chain_along(*part.source, 0).bytes() +
+                                               chain_along(*part.source, 1).bytes()));
+  });
+  making = reserve(std::max(most, (height + width) * static_cast<int64_t>(sizeof(Tap))));
 }
 
 template <class T>
@@ -270,30 +340,32 @@ class Run {
       : op_(op), context_(context), plan_(op), workspace_(static_cast<std::byte*>(context.workspace)) {}
 
   void operator()() {
-    for (const Part& part : plan_.taps) {
-      fill_taps(context_, part.rows, row_taps(part));
-      fill_taps(context_, part.columns, column_taps(part));
+    for (const TapSet& set : plan_.by_taps) {
+      fill_taps(context_, set.rows, row_taps(set));
+      fill_taps(context_, set.columns, column_taps(set));
     }
     for (patch_ = 0; patch_ < plan_.batch; patch_ += plan_.group) {
       count_ = std::min(plan_.group, plan_.batch - patch_);
       for (output_ = 0; output_ < plan_.outputs; output_ += plan_.slice) {
         channels_ = static_cast<int>(std::min(plan_.slice, plan_.outputs - output_));
-        convolve();
-        if (plan_.taps.empty()) continue;
-        multiply();
-        gather();
+        if (plan_.on_tensor_cores) {
+          if constexpr (std::is_same_v<T, bfloat16>) multiply_on_tensor_cores();
+        } else {
+          multiply();
+        }
+        if (plan_.gathers()) gather();
       }
     }
   }
 
  private:
-  Tap* row_taps(const Part& part) const { return reinterpret_cast<Tap*>(workspace_ + part.tables); }
-  Tap* column_taps(const Part& part) const { return row_taps(part) + part.rows.bytes() / sizeof(Tap); }
-  float* products(const Part& part) const { return reinterpret_cast<float*>(workspace_ + part.products); }
+  Tap* row_taps(const TapSet& set) const { return reinterpret_cast<Tap*>(workspace_ + set.tables); }
+  Tap* column_taps(const TapSet& set) const { return row_taps(set) + set.rows.bytes() / sizeof(Tap); }
+  float* floats_at(int64_t place) const { return reinterpret_cast<float*>(workspace_ + place); }
 
   /// The sums of direct sources, of the group's patches and the slice's channels.
   float* sums() const {
-    if (plan_.accumulates) return reinterpret_cast<float*>(workspace_ + plan_.sums);
+    if (plan_.accumulates) return floats_at(plan_.sums);
     return op_.y.as<float>() + patch_ * plan_.height * plan_.width * plan_.outputs + output_;
   }
 
@@ -340,7 +412,7 @@ class Run {
     }
     if (!resized) op.source.sizes.clear(), op.source.set_window(0, 0, 0, 0);
     op.infer();
-    op.y.data = workspace_ + plan_.map;
+    op.y.data = workspace_ + part.map;
     Context context = context_;
     context.workspace = workspace_ + plan_.making;
     crop_resize(op, context);
@@ -357,30 +429,79 @@ class Run {
             .row_stride = static_cast<int>(plan_.kernel)};
   }
 
-  void convolve() const {
+  void multiply() const {
     for (size_t i = 0; i < plan_.direct.size(); ++i) {
       const Part& part = plan_.direct[i];
       Maps<T> m = maps(part, true);
       m.patches = static_cast<int>(count_);
       m.kernel_height = m.kernel_width = static_cast<int>(plan_.kernel);
       m.top = m.left = -static_cast<int>(plan_.kernel / 2);
-      const bool last = i + 1 == plan_.direct.size() && plan_.taps.empty();
+      const bool last = i + 1 == plan_.direct.size() && plan_.by_taps.empty();
       gemm(context_, Convolution<T>{m, weights(part)}, finish(i > 0, last));
+    }
+    for (const TapSet& set : plan_.by_taps) {
+      Weights<T> w = weights(set.any());
+      w.split = static_cast<int>(plan_.area());
+      w.columns *= w.split;
+      gemm(context_, Convolution<T>{maps(set.any(), false), w},
+           Products{floats_at(set.products), w.split, channels_});
     }
   }
 
-  void multiply() const {
-    for (const Part& part : plan_.taps) {
-      Weights<T> w = weights(part);
-      w.split = static_cast<int>(plan_.area());
-      w.columns *= w.split;
-      gemm(context_, Convolution<T>{maps(part, false), w}, Products{products(part), w.split, channels_});
+  /// Sources of a product on tensor cores, and its outputs; taps are still to be set.
+  TensorProduct product_of(const std::vector<Part>& parts, bool resized) const {
+    const auto channels = static_cast<int>(op_.weight.dim(1));
+    const auto stride = static_cast<int>(plan_.area()) * channels;
+    TensorProduct product{.weights = tensor_weight(op_.weight, context_) + output_ * stride,
+                          .columns = channels_,
+                          .column_stride = stride,
+                          .octets = channels % 8 == 0};
+    for (const Part& part : parts) {
+      const Maps<T> m = maps(part, resized);
+      product.height = product.out_height = m.height;
+      product.width = product.out_width = m.width;
+      product.patches = m.patches;
+      product.add(m.x, m.channels, m.map_stride, part.first);
+    }
+    return product;
+  }
+
+  void multiply_on_tensor_cores() const {
+    const auto kernel = static_cast<int>(plan_.kernel), channels = static_cast<int>(op_.weight.dim(1));
+    void* const parts = workspace_ + plan_.parts;
+    if (!plan_.direct.empty()) {
+      TensorProduct product = product_of(plan_.direct, true);
+      product.patches = static_cast<int>(count_);
+      product.kernel_height = product.kernel_width = kernel;
+      product.top = product.left = -(kernel / 2);
+      product.row_stride = kernel * channels;
+      product.tap_stride = channels;
+      tensor_gemm(context_, product, finish(false, !plan_.gathers()), parts);
+    }
+    if (!plan_.by_columns.empty()) {
+      TensorProduct product = product_of(plan_.by_columns, true);
+      product.patches = static_cast<int>(count_);
+      product.kernel_height = kernel;
+      product.top = -(kernel / 2);
+      product.row_stride = kernel * channels;
+      product.split = kernel;
+      product.split_stride = channels;
+      product.columns *= kernel;
+      tensor_gemm(context_, product, Products{floats_at(plan_.columns), kernel, channels_}, parts);
+    }
+    for (const TapSet& set : plan_.by_taps) {
+      TensorProduct product = product_of(set.parts, false);
+      product.split = kernel * kernel;
+      product.split_stride = channels;
+      product.columns *= product.split;
+      tensor_gemm(context_, product, Products{floats_at(set.products), product.split, channels_}, parts);
     }
   }
 
   void gather() const {
     TapSources g{.sources = {},
-                 .count = static_cast<int>(plan_.taps.size()),
+                 .count = static_cast<int>(plan_.by_taps.size()),
+                 .columns = plan_.by_columns.empty() ? nullptr : floats_at(plan_.columns),
                  .lines = count_ * plan_.height,
                  .height = static_cast<int>(plan_.height),
                  .width = static_cast<int>(plan_.width),
@@ -388,14 +509,15 @@ class Run {
                  .channels = channels_,
                  .lanes = 32};
     int band = 0;
-    for (size_t i = 0; i < plan_.taps.size(); ++i) {
-      const Part& part = plan_.taps[i];
-      g.sources[i] = {products(part),
+    for (size_t i = 0; i < plan_.by_taps.size(); ++i) {
+      const TapSet& set = plan_.by_taps[i];
+      const Part& part = set.any();
+      g.sources[i] = {floats_at(set.products),
                       part.shared ? 0 : part.pixels() * plan_.area() * channels_,
-                      row_taps(part),
-                      column_taps(part),
-                      part.rows.slots(),
-                      part.columns.slots(),
+                      row_taps(set),
+                      column_taps(set),
+                      set.rows.slots(),
+                      set.columns.slots(),
                       static_cast<int>(part.width()),
                       band};
       band += static_cast<int>(part.width());
@@ -423,6 +545,7 @@ void prepare_aggregate_conv(const AggregateConv& op, Prepare& prepare) {
   int64_t pixels = op.y.size() / op.y.dim(3);
   for (const GridSource& s : op.sources) pixels = std::max(pixels, s.x.size() / s.channels());
   check_gemm(op.kName, op.y.dtype, pixels, op.weight.size());
+  if (on_tensor_cores(op.y.dtype)) pack_tensor_weight(prepare, op.weight);
   prepare.workspace(static_cast<size_t>(Plan(op).workspace_bytes));
 }
 

@@ -230,8 +230,7 @@ constexpr int64_t column_cost(int64_t n) {
 template <class T, class Ending>
 void gemm(const Context& context, const Convolution<T>& product, const Ending& ending);
 
-/// What a device can refuse before anything is queued: other types, and what 32 bits cannot index. Also reads
-/// the environment, here on the submitting thread, which is the one that may change it.
+/// What a device can refuse before anything is queued: other types, and what 32 bits cannot index.
 void check_gemm(const char* op, DType dtype, int64_t pixels, int64_t weights);
 
 }  // namespace glnet::cuda

@@ -1,4 +1,4 @@
-// Multiplies any product in float32, and of bfloat16 on tensor cores too: the tiles and the kernel, to be
+// Multiplies any product in float32: the tiles and the kernel, to be
 // included where a product is instantiated. A product, such as Convolution in gemm.cuh, has
 //
 //   Value                                  the type of the elements
@@ -16,10 +16,7 @@
 // rows and columns, whichever lie side by side in memory; each reads four rows or columns and stores them as
 // one quad. What a tile's rows and columns mean is worked out once, into shared memory.
 //
-// What bounds: the plain version reads a number from shared memory for 2 multiply-adds, for 4 in its largest
-// tile; that of the tensor cores reads single numbers from global memory, 16 a thread and step. Considered:
-// steps of 32 for tensor cores, which spills registers in their largest tile. Left: reading 8 channels of a
-// pixel at once; cp.async, which needs no registers; wgmma, of sm_90 alone.
+// What bounds: a number is read from shared memory for 2 multiply-adds, for 4 in the largest tile.
 #pragma once
 
 #include <type_traits>
@@ -79,65 +76,6 @@ struct PlainTile {
         UNROLL for (int j = 0; j < kQuads; ++j) {
           put(4 * (row + i * kRowThreads) + r, 4 * (column + j * kColumnThreads), sums[i][r][j]);
         }
-      }
-    }
-  }
-};
-
-/// The same on tensor cores, of bfloat16: kRowWarps x kColumnWarps warps, each with kRowSquares x
-/// kColumnSquares squares of 16 x 16. Sums go out through shared memory, since only the hardware knows which
-/// of them a lane has.
-template <int kRowWarps, int kColumnWarps, int kRowSquares, int kColumnSquares>
-struct TensorTile {
-  using Element = uint16_t;
-  static constexpr int kWarps = kRowWarps * kColumnWarps, kThreads = 32 * kWarps;
-  static constexpr int kRowQuads = 4 * kRowWarps * kRowSquares;
-  static constexpr int kColumnQuads = 4 * kColumnWarps * kColumnSquares;
-  // 16 bytes more than the tile's side, so that the 16 lines of a square do not begin in the same bank.
-  static constexpr int kLeftStride = kRowQuads + 2, kRightStride = kColumnQuads + 2;
-
-  static __device__ Element element(bfloat16 value) { return value.bits; }
-
-  int warp, lane;
-  SumFragment sums[kRowSquares][kColumnSquares];
-
-  __device__ explicit TensorTile(int thread) : warp(thread / 32), lane(thread % 32) {
-    UNROLL for (int i = 0; i < kRowSquares; ++i) {
-      UNROLL for (int j = 0; j < kColumnSquares; ++j) fill_fragment(sums[i][j], 0.0f);
-    }
-  }
-  /// Where a square of the warp begins in the tile, in quads.
-  __device__ int row_of(int i) const { return 4 * (warp / kColumnWarps * kRowSquares + i); }
-  __device__ int column_of(int j) const { return 4 * (warp % kColumnWarps * kColumnSquares + j); }
-
-  template <class Array>
-  __device__ __forceinline__ void multiply(Array left, int left_begin, Array right, int right_begin) {
-    static_assert(kDepth == 16);
-    LeftFragment a;
-    RightFragment b[kColumnSquares];
-    UNROLL for (int j = 0; j < kColumnSquares; ++j) {
-      load_matrix_sync(b[j], &right[right_begin + column_of(j)], 4 * kRightStride);
-    }
-    UNROLL for (int i = 0; i < kRowSquares; ++i) {
-      load_matrix_sync(a, &left[left_begin + row_of(i)], 4 * kLeftStride);
-      UNROLL for (int j = 0; j < kColumnSquares; ++j) mma_sync(sums[i][j], a, b[j], sums[i][j]);
-    }
-  }
-
-  template <class Put>
-  __device__ __forceinline__ void finish(Put&& put) {
-    constexpr int kStride = 5;  // quads: 4 of a line, and one that spreads lines over the banks
-    constexpr int kSquare = 16 * kStride;
-    SHARED_ARRAY(Quad<float>, squares, kWarps * kSquare);
-    UNROLL for (int i = 0; i < kRowSquares; ++i) {
-      UNROLL for (int j = 0; j < kColumnSquares; ++j) {
-        store_matrix_sync(&squares[warp * kSquare], sums[i][j], 4 * kStride);
-        __syncwarp();
-        for (int quad = lane; quad < 64; quad += 32) {
-          const Quad<float> q = squares[warp * kSquare + quad / 4 * kStride + quad % 4];
-          put(4 * row_of(i) + quad / 4, 4 * (column_of(j) + quad % 4), q);
-        }
-        __syncwarp();
       }
     }
   }

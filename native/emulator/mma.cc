@@ -6,7 +6,7 @@ namespace glnet::emulator::detail {
 void multiply(const uint64_t* lanes) {
   constexpr int n = kMatrixSide;
   const auto operands = [&](int lane) { return reinterpret_cast<const Operands*>(lanes[lane]); };
-  // Lines of the left matrix are its columns.
+  // Lines of the right matrix are its columns.
   float left[n][n], right[n][n], sums[n][n];
   for (int lane = 0; lane < warpSize; ++lane) {
     const Operands& o = *operands(lane);
@@ -19,7 +19,7 @@ void multiply(const uint64_t* lanes) {
   }
   for (int k = 0; k < n; ++k) {
     for (int row = 0; row < n; ++row) {
-      for (int column = 0; column < n; ++column) sums[row][column] += left[k][row] * right[k][column];
+      for (int column = 0; column < n; ++column) sums[row][column] += left[row][k] * right[column][k];
     }
   }
   for (int lane = 0; lane < warpSize; ++lane) {

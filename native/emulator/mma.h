@@ -67,9 +67,9 @@ struct Operands {
 void multiply(const uint64_t* lanes);
 }  // namespace detail
 
-/// In memory a column after the other.
-using LeftFragment = detail::Fragment<detail::Left>;
 /// In memory a row after the other, as are the sums.
+using LeftFragment = detail::Fragment<detail::Left>;
+/// In memory a column after the other.
 using RightFragment = detail::Fragment<detail::Right>;
 using SumFragment = detail::Fragment<detail::Sum>;
 

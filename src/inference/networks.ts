@@ -177,7 +177,7 @@ export class NetworkStore {
       ensemble: new Ensemble(own),
       ...(this.#composes && { heads }),
       global: new Branch(fixed, backbone, 'global'),
-      // Elsewhere weights go a long way, and kernels read the plain values.
+      // Elsewhere weights go a long way.
       ...(this.device.kind === 'cpu' && {
         unload: (branch: BranchName) => {
           const side = branch === 'local' ? '_local.' : '_global.';
@@ -332,8 +332,8 @@ export class NetworkStore {
   }
 
   /**
-   * A convolution's weight, left in the file until a kernel wants it: the CPU's pack it, and plain values would take as
-   * much memory again.
+   * A convolution's weight, left in the file until a kernel wants it: many kernels pack it, and plain values would take
+   * as much memory again.
    */
   #weight(stored: string, factors?: Float32Array): Tensor {
     const { dtype, shape, start } = this.#file.tensors.get(stored)!;
@@ -343,9 +343,7 @@ export class NetworkStore {
       dtype: dtype as WeightPlace['dtype'],
       ...(factors && { factors }),
     };
-    const weight = this.device.weight(place, shape, this.precision);
-    if (this.device.kind !== 'cpu') this.device.load(weight);
-    return weight;
+    return this.device.weight(place, shape, this.precision);
   }
 
   #upload(host: HostTensor): Tensor {

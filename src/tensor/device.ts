@@ -153,11 +153,6 @@ export class Device {
     return this.#adopt(native(() => this.#native.weight(place, shape, dtype)));
   }
 
-  /** Brings the plain values of a {@link weight} here at once. */
-  load(weight: Tensor): void {
-    native(() => this.#native.load(weight.handle));
-  }
-
   /** Frees what is made again when it is wanted: a weight's packed copies, and the plain values of a {@link weight}. */
   unload(weight: Tensor): void {
     native(() => this.#native.unload(weight.handle));

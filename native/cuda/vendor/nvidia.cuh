@@ -18,7 +18,7 @@
 // Aligned for matrices.
 #define SHARED_ARRAY(Type, name, count) __shared__ __align__(32) Type name[count]
 #define DYNAMIC_SHARED(Type, name)                                      \
-  extern __shared__ __align__(16) unsigned char glnet_dynamic_shared[]; \
+  extern __shared__ __align__(32) unsigned char glnet_dynamic_shared[]; \
   Type* const name = reinterpret_cast<Type*>(glnet_dynamic_shared)
 
 namespace glnet::cuda {
@@ -46,24 +46,65 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   check_cuda(cudaGetLastError(), "launch");
 }
 
-/// Whether the device's version of a kernel that uses tensor cores is a real one: those for bfloat16 came
-/// with compute capability 8.0, and a newer device may have been given older code. `wanted`: 0, 1, or -1 for
-/// no wish.
+/// Lets a kernel have more than 48 KB of dynamic shared memory.
 template <class... Parameters>
-bool tensor_cores(int wanted, void (*kernel)(Parameters...)) {
-  if (wanted == 0) return false;
-  cudaFuncAttributes attributes;
-  check_cuda(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
-  return attributes.ptxVersion >= 80;
+void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
+  if (bytes <= size_t{48} << 10) return;
+  check_cuda(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+      "cudaFuncSetAttribute");
 }
+
+/// Whether all devices have tensor cores for bfloat16, which came with compute capability 8.0.
+inline bool have_tensor_cores() {
+  int count = 0;
+  check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  for (int i = 0; i < count; ++i) {
+    int major = 0;
+    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, i),
+               "cudaDeviceGetAttribute");
+    if (major < 8) return false;
+  }
+  return count > 0;
+}
+
+/// A thread's copies of 16 bytes from global to shared memory, in groups, that go on beside its work: see
+/// emulator/async_copy.h.
+template <class E>
+class AsyncCopies {
+  static_assert(sizeof(E) == 16);
+
+ public:
+  __device__ __forceinline__ void copy(E* to, const E* from, bool inside) const {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+                 "r"(inside ? 16 : 0)
+                 : "memory");
+#else
+    *to = inside ? *from : E{};
+#endif
+  }
+  __device__ __forceinline__ void commit() const {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+  }
+  template <int kLeft>
+  __device__ __forceinline__ void wait() const {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+#endif
+  }
+};
 
 // Products of 16 x 16 matrices of bfloat16 by a whole warp, summed in float32: see emulator/mma.h. Elements
 // of the arrays in shared memory may be structs of several numbers.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 using LeftFragment =
-    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::col_major>;
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major>;
 using RightFragment =
-    nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major>;
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::col_major>;
 using SumFragment = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float>;
 using nvcuda::wmma::fill_fragment;
 using nvcuda::wmma::mma_sync;

@@ -175,6 +175,17 @@ inline void aggregate_conv_cases(Suite& suite) {
   // Wide sources: a band of which CUDA's shared memory holds fewer channels at once, and none.
   add("150 columns", {whole({1, 3, 150, 16}, {9, 170})}, 40, 3, kBias);
   add("600 columns", {whole({1, 2, 600, 5}, {9, 600})}, 9, 3, kBias);
+  // What tensor cores take as one product: by columns, by taps, with a long sum in parts.
+  add("several sources, wide kernels, to 7",
+      {whole({3, 13, 11, 16}), crops({1, 17, 19, 24}, {0, 4, 2}, {8, 0, 1}, 13, 11), whole({1, 13, 11, 8}),
+       whole({3, 5, 4, 16}, {13, 11})},
+      7, 9, kBias | kAddend);
+  add("a long sum", {whole({1, 5, 6, 264}), whole({1, 5, 6, 72})}, 24, 3, kBias);
+  add("a long sum, to 7", {whole({1, 5, 6, 264}), whole({1, 5, 6, 72})}, 7, 5, kBias);
+  add("several sources of one small grid",
+      {whole({2, 5, 6, 16}, {13, 11}), whole({2, 5, 6, 8}, {13, 11}), whole({1, 5, 6, 8}, {13, 11}),
+       whole({2, 13, 11, 8}), whole({2, 13, 11, 40})},
+      48, 3, kBias | kRelu);
   add("the final stage, small",
       {whole({2, 4, 4, 8}, {33, 33}), crops({1, 4, 4, 8}, {0, 3}, {3, 0}, 1, 1, {4, 4, 33, 33}),
        whole({2, 8, 8, 8}, {33, 33}), crops({1, 8, 8, 8}, {0, 6}, {6, 1}, 2, 2, {8, 8, 33, 33}),

@@ -153,7 +153,7 @@ __global__ inline void exchange(int* y, int distance, bool sync, unsigned mask) 
 
 enum class Matrices { right, lane_missing, unaligned, narrow_rows, no_syncwarp, not_filled, outside };
 
-/// y = a^T b + c, 16 x 16, by one warp: a, b in rows `stride` apart.
+/// y = 2 a b^T + c, 16 x 16, by one warp: a, b in rows `stride` apart.
 __global__ inline void multiply_matrices(const uint16_t* a, const uint16_t* b, float* y, Matrices bug) {
   constexpr int kSide = 16, kStride = 24;
   SHARED_ARRAY(uint16_t, left, kSide* kStride + 8);
@@ -333,7 +333,7 @@ inline void emulator_values(Suite& suite) {
       for (int i = 0; i < 256; ++i) {
         float expected = 0.5f;
         for (int k = 0; k < 16; ++k) {
-          const int left = k * 16 + i / 16, right = k * 16 + i % 16;
+          const int left = i / 16 * 16 + k, right = i % 16 * 16 + k;
           expected += 2 * static_cast<float>((left % 13 - 6) * (right % 11 - 5));
         }
         wrong.equal("product", y[i], expected);
