@@ -22,6 +22,7 @@ import {
   type Band,
   type Output,
   outputsOf,
+  type PredictOptions,
   type Progress,
   predict,
   type SegmentMode,
@@ -236,10 +237,8 @@ export class GLNet {
         const labels = new Uint8Array(width * height);
         const confidence = new Uint8Array(width * height);
         const output = options.output ?? outputsOf(this.#mode(options))[0]!;
-        const report = await this.#segmentBands(raster, { ...options, outputs: [output] }, (_, band) => {
-          labels.set(band.labels, band.row * width);
-          confidence.set(band.confidence, band.row * width);
-        });
+        const whole = { labels, confidence };
+        const report = await this.#segmentBands(raster, { ...options, outputs: [output] }, () => {}, whole);
         return { width, height, labels, confidence, classes: this.config.classes, report };
       } finally {
         await raster.close();
@@ -277,6 +276,7 @@ export class GLNet {
     raster: Raster,
     options: BandOptions,
     onBand: (output: Output, band: Band) => void | Promise<void>,
+    whole?: PredictOptions['whole'],
   ): Promise<SegmentReport> {
     const start = performance.now();
     const mode = this.#mode(options);
@@ -319,6 +319,7 @@ export class GLNet {
         signal: options.signal,
         onProgress: options.onProgress,
         onStage: (stage, seconds) => this.#profile?.addStage(stage, seconds),
+        whole,
         onBand,
       });
       report.seconds.load = (loaded - start) / 1000;

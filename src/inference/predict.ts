@@ -71,6 +71,8 @@ export interface PredictOptions {
   onStage?: ((stage: TimedStage, seconds: number) => void) | undefined;
   /** Sees the logits that will be stitched; must not keep them. */
   onLogits?: ((output: Output, source: StitchSource) => void) | undefined;
+  /** Where the bands of a single output are put together: width · height each. Without it each has memory of its own. */
+  whole?: { labels: Uint8Array<ArrayBuffer>; confidence: Uint8Array<ArrayBuffer> } | undefined;
   /** Receives the result from top to bottom, each output by itself. */
   onBand: (output: Output, band: Band) => void | Promise<void>;
 }
@@ -588,17 +590,26 @@ class Prediction {
   async #stitch(): Promise<void> {
     const { height } = this.#raster;
     for (const [output, sources] of this.#sources) {
-      for (let row = 0; row < height; row += stitchRows) {
+      const stitchAt = (row: number): Promise<Band> => {
         checkAborted(this.#options.signal);
         const rows = Math.min(stitchRows, height - row);
-        const { labels, confidence } =
+        const band =
           this.#options.coarseToFine && output !== 'global'
-            ? await this.#stitchRefined(sources, row, rows)
-            : await this.#stitchBand(sources, row, rows);
+            ? this.#stitchRefined(sources, row, rows)
+            : this.#stitchBand(sources, row, rows, this.#options.whole);
+        // Awaited later, and lost if this stops before: not an unhandled rejection then.
+        band.catch(() => {});
+        return band;
+      };
+      // While a band is handed over, the device makes the next.
+      let next = stitchAt(0);
+      for (let row = 0; row < height; row += stitchRows) {
+        const band = await next;
+        if (row + stitchRows < height) next = stitchAt(row + stitchRows);
         this.#charge('stitch');
-        await this.#options.onBand(output, { row, rows, labels, confidence });
+        await this.#options.onBand(output, band);
         this.#charge('write');
-        this.#options.onProgress?.({ stage: 'stitch', done: row + rows, total: height });
+        this.#options.onProgress?.({ stage: 'stitch', done: row + band.rows, total: height });
       }
       this.#drop(...sources.map(({ logits }) => logits));
     }
@@ -609,28 +620,27 @@ class Prediction {
     sources: readonly StitchSource[],
     row: number,
     rows: number,
-  ): Promise<{ labels: Uint8Array; confidence: Uint8Array }> {
+    whole?: PredictOptions['whole'],
+  ): Promise<Band> {
     const { width, height } = this.#raster;
     const band = this.#main.device.scope(() =>
       stitch({ sources, imageHeight: height, imageWidth: width, row, rows }),
     );
     this.#hold(band.labels);
     this.#hold(band.confidence);
-    const [labels, confidence] = (await Promise.all([band.labels.data(), band.confidence.data()])) as [
-      Uint8Array,
-      Uint8Array,
-    ];
+    const take = (from: Tensor, to: Uint8Array<ArrayBuffer> | undefined): Promise<Uint8Array> =>
+      from.data(to?.subarray(row * width, (row + rows) * width)) as Promise<Uint8Array>;
+    const [labels, confidence] = await Promise.all([
+      take(band.labels, whole?.labels),
+      take(band.confidence, whole?.confidence),
+    ]);
     this.#drop(band.labels, band.confidence);
-    return { labels, confidence };
+    return { row, rows, labels, confidence };
   }
 
   /** The patches' labels inside the refined box; outside background, as sure as the global branch is of it. */
-  async #stitchRefined(
-    sources: readonly StitchSource[],
-    row: number,
-    rows: number,
-  ): Promise<{ labels: Uint8Array; confidence: Uint8Array }> {
-    const band = await this.#stitchBand(this.#coarse, row, rows);
+  async #stitchRefined(sources: readonly StitchSource[], row: number, rows: number): Promise<Band> {
+    const band = await this.#stitchBand(this.#coarse, row, rows, this.#options.whole);
     band.labels.fill(0);
     const box = this.#report.refinement?.box;
     const from = Math.max(box?.top ?? 0, row);

@@ -168,8 +168,10 @@ export class Device {
   }
 
   /** Reads a tensor's values; bfloat16 and float16 as their bits. */
-  async download(tensor: Tensor): Promise<TensorData> {
-    const target = new arrayTypes[tensor.dtype](tensor.size);
+  async download(
+    tensor: Tensor,
+    target: TensorData = new arrayTypes[tensor.dtype](tensor.size),
+  ): Promise<TensorData> {
     await nativeAsync(() => this.#native.download(tensor.handle, target));
     return target;
   }

@@ -59,9 +59,9 @@ export class Tensor {
     return this.device.view(this, index * (this.size / items), shape);
   }
 
-  /** Reads the values. */
-  data(): Promise<TensorData> {
-    return this.device.download(this);
+  /** Reads the values, into an array if there is one. */
+  data(into?: TensorData): Promise<TensorData> {
+    return this.device.download(this, into);
   }
 
   /** A copy on another device. */
