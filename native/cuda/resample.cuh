@@ -1,14 +1,17 @@
 // Bilinear resizes, one after the other, of maps or of crops of one: for resize and crop_resize;
-// merge_patches takes their taps.
+// unfold_resize and merge_patches take their taps.
 //
 // Resizes along an axis compose into one sparse row an output position: at most two source positions after
-// one resize, four after two. A first kernel, a thread an output position, follows each of these paths back
-// and writes the taps of non-zero weight to the workspace; the maps between are never built. The second
-// kernel gathers: a block takes rows of the output, its threads the row's elements, channels fastest, so that
-// a warp reads neighbouring channels of each source pixel; taps come from the L1 cache.
+// one resize, four after two. A first kernel, a thread an output position of either axis, follows each of
+// these paths back and writes the taps of non-zero weight to the workspace, those of one source position
+// added up; the maps between are never built. The second kernel gathers: its blocks take tiles of the output
+// (lanes.cuh), a thread 16 bytes of a pixel's channels, so that a warp reads neighbouring channels of each
+// source pixel. A thread has four of these loads under way, of two rows and two columns; taps, a few bytes
+// for all threads of a pixel, come from the L1 cache.
 #pragma once
 
 #include "cuda/corners.cuh"
+#include "cuda/lanes.cuh"
 
 namespace glnet::cuda {
 
@@ -67,12 +70,23 @@ inline Chain chain_of(const char* op, const View& maps, int height, int width, s
   return chain_of(op, maps.dim(1 + axis), {height, width}, axis);
 }
 
-/// taps: [outputs, slots].
-static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* taps) {
-  for (int64_t i = first_item(); i < outputs; i += item_step()) {
-    Tap* tap = taps + i * slots;
+/// The rows and the columns of a map.
+struct Chains {
+  Chain axes[2];
+};
+
+/// taps: for each axis, `tables` of [outputs, slots], each moved by one more than the one before.
+static __global__ void taps_kernel(Chains chains, int tables, Tap* taps) {
+  const int row_outputs = tables * chains.axes[0].count;
+  const int outputs = row_outputs + tables * chains.axes[1].count;
+  const int row_slots = 1 << chains.axes[0].resizes;
+  for (auto i = static_cast<int>(first_item()); i < outputs; i += static_cast<int>(item_step())) {
+    const int axis = i < row_outputs ? 0 : 1, at = axis == 0 ? i : i - row_outputs;
+    const Chain& chain = chains.axes[axis];
+    const int slots = 1 << chain.resizes, by = chain.by + at / chain.count;
+    Tap* tap = taps + static_cast<int64_t>(axis) * row_outputs * row_slots + static_cast<int64_t>(at) * slots;
     int count = 0;
-    const int output = static_cast<int>(i) + chain.first;
+    const int output = at % chain.count + chain.first;
     const bool inside = output >= 0 && output < chain.lengths[chain.resizes];
     for (int path = 0; inside && path < slots; ++path) {
       int index = output;
@@ -90,22 +104,36 @@ static __global__ void taps_kernel(Chain chain, int outputs, int slots, Tap* tap
           weight *= 1 - fraction;
         }
         if (step - 1 != chain.moved) continue;
-        index += chain.by;
+        index += by;
         if (index < 0 || index >= in) {
           weight = 0;
           break;
         }
       }
-      if (weight != 0) tap[count++] = {index, weight};
+      if (weight == 0) continue;
+      int same = 0;
+      while (same < count && tap[same].index != index) ++same;
+      if (same < count) {
+        tap[same].weight += weight;
+      } else {
+        tap[count++] = {index, weight};
+      }
     }
     for (; count < slots; ++count) tap[count] = {0, 0.0f};
   }
 }
 
-/// Writes the taps of all output positions of an axis: chain.bytes().
+/// Writes the taps of all output positions of both axes: `tables` times rows.bytes() + columns.bytes(), all
+/// rows first. Where there are several tables, positions move by one more from each to the next.
+inline void fill_taps(const Context& context, const Chain& rows, const Chain& columns, int tables,
+                      Tap* taps) {
+  launch(taps_kernel, blocks_for(static_cast<int64_t>(tables) * (rows.count + columns.count)), kThreads, 0,
+         stream_of(context), Chains{{rows, columns}}, tables, taps);
+}
+
+/// Those of one axis: chain.bytes().
 inline void fill_taps(const Context& context, const Chain& chain, Tap* taps) {
-  launch(taps_kernel, blocks_for(chain.outputs()), kThreads, 0, stream_of(context), chain, chain.outputs(),
-         chain.slots(), taps);
+  fill_taps(context, chain, Chain{}, 1, taps);
 }
 
 /// Sizes of what `gather_kernel` reads and writes; strides in elements.
@@ -116,37 +144,78 @@ struct Gather {
   int64_t row_stride;  ///< of the source
   int64_t map_stride;  ///< from one patch's source to the next; 0 if they are crops of one map
   int row_slots, column_slots;
+
+  /// What a patch's taps count from.
+  template <class T>
+  __device__ const T* map(const T* x, int64_t patch, const Corners& corners) const {
+    if (map_stride != 0) return x + patch * map_stride;
+    return x + corners.tops[patch] * row_stride + static_cast<int64_t>(corners.lefts[patch]) * channels;
+  }
 };
 
-/// The sum over the taps of a row and a column, of a channel of a map.
-template <class T>
-__device__ float mix(const T* map, const Tap* row_taps, const Tap* column_taps, const Gather& g) {
-  float sum = 0;
-  for (int r = 0; r < g.row_slots && row_taps[r].weight != 0; ++r) {
-    const T* source = map + row_taps[r].index * g.row_stride;
-    float part = 0;
-    for (int s = 0; s < g.column_slots && column_taps[s].weight != 0; ++s) {
-      part += column_taps[s].weight *
-              static_cast<float>(source[static_cast<int64_t>(column_taps[s].index) * g.channels]);
+/// Tap i of `slots`, or one of weight zero. Slots are one, or an even number.
+__device__ __forceinline__ Tap tap_at(const Tap* taps, int i, int slots) {
+  return i < slots ? taps[i] : Tap{0, 0.0f};
+}
+
+/// Blocks of kThreads that kernels with `mix` ask a multiprocessor to hold, so that ptxas neither spills nor
+/// takes more registers than help.
+template <int kLanes>
+constexpr int kMixBlocks = kLanes > 4 ? 3 : 4;
+
+/// The sums over the taps of a row and a column, of neighbouring channels of a map. What has no weight is not
+/// read: it could be NaN.
+template <int kLanes, class T>
+__device__ __forceinline__ void mix(const T* map, const Tap* row_taps, const Tap* column_taps,
+                                    const Gather& g, float (&sums)[kLanes]) {
+  UNROLL
+  for (int i = 0; i < kLanes; ++i) sums[i] = 0;
+  for (int r = 0; r < g.row_slots; r += 2) {
+    const Tap upper = row_taps[r], lower = tap_at(row_taps, r + 1, g.row_slots);
+    if (upper.weight == 0) break;
+    const bool two_rows = lower.weight != 0;
+    const T *above = map + upper.index * g.row_stride, *below = map + lower.index * g.row_stride;
+    for (int s = 0; s < g.column_slots; s += 2) {
+      const Tap left = column_taps[s], right = tap_at(column_taps, s + 1, g.column_slots);
+      if (left.weight == 0) break;
+      const bool two_columns = right.weight != 0;
+      const int64_t to_left = static_cast<int64_t>(left.index) * g.channels,
+                    to_right = static_cast<int64_t>(right.index) * g.channels;
+      const Lanes<T, kLanes> none{};
+      const Lanes<T, kLanes> a = read_lanes<T, kLanes>(above + to_left);
+      const Lanes<T, kLanes> b = two_columns ? read_lanes<T, kLanes>(above + to_right) : none;
+      const Lanes<T, kLanes> c = two_rows ? read_lanes<T, kLanes>(below + to_left) : none;
+      const Lanes<T, kLanes> d = two_rows && two_columns ? read_lanes<T, kLanes>(below + to_right) : none;
+      UNROLL
+      for (int i = 0; i < kLanes; ++i) {
+        sums[i] += upper.weight * left.weight * static_cast<float>(a.v[i]);
+        sums[i] += upper.weight * right.weight * static_cast<float>(b.v[i]);
+        sums[i] += lower.weight * left.weight * static_cast<float>(c.v[i]);
+        sums[i] += lower.weight * right.weight * static_cast<float>(d.v[i]);
+      }
     }
-    sum += row_taps[r].weight * part;
   }
-  return sum;
 }
 
 /// y: [rows, width, channels]. Corners are zero where there are no crops.
-template <class T>
-__global__ void gather_kernel(const T* x, T* y, const Tap* rows, const Tap* columns, Gather g,
-                              Corners corners) {
-  for (int64_t i = blockIdx.x; i < g.rows; i += gridDim.x) {
-    const int64_t patch = i / g.height;
-    const Tap* row_taps = rows + i % g.height * g.row_slots;
-    const T* map = x + patch * g.map_stride;
-    if (g.map_stride == 0) map += corners.tops[patch] * g.row_stride + corners.lefts[patch] * g.channels;
-    for (int j = static_cast<int>(threadIdx.x); j < g.width * g.channels; j += kThreads) {
-      const int column = j / g.channels, c = j % g.channels;
-      const Tap* column_taps = columns + static_cast<int64_t>(column) * g.column_slots;
-      y[i * g.width * g.channels + j] = T(mix(map + c, row_taps, column_taps, g));
+template <class T, int kLanes>
+__global__ void __launch_bounds__(kThreads, kMixBlocks<kLanes>)
+    gather_kernel(const T* x, T* y, const Tap* rows, const Tap* columns, Gather g, Corners corners) {
+  const int packs = g.channels / kLanes, across = row_tiles(g.width, packs);
+  const TileShare share(packs);
+  if (share.pixel >= share.pixels) return;
+  for (int64_t tile = blockIdx.x; tile < g.rows * across; tile += gridDim.x) {
+    const int64_t row = tile / across, patch = row / g.height;
+    const int column = static_cast<int>(tile % across) * share.pixels + share.pixel;
+    if (column >= g.width) continue;
+    const Tap* row_taps = rows + row % g.height * g.row_slots;
+    const Tap* column_taps = columns + static_cast<int64_t>(column) * g.column_slots;
+    const T* map = g.map(x, patch, corners);
+    T* pixel = y + (row * g.width + column) * g.channels;
+    for (int pack = share.first; pack < packs; pack += kThreads) {
+      float sums[kLanes];
+      mix(map + pack * kLanes, row_taps, column_taps, g, sums);
+      write_lanes(pixel + pack * kLanes, sums);
     }
   }
 }
@@ -177,14 +246,15 @@ void resample(const Context& context, const View& x, const View& y, const Chain&
               const std::vector<int>& tops, const std::vector<int>& lefts) {
   auto* row_taps = static_cast<Tap*>(context.workspace);
   Tap* column_taps = row_taps + rows.bytes() / sizeof(Tap);
-  fill_taps(context, rows, row_taps);
-  fill_taps(context, columns, column_taps);
+  fill_taps(context, rows, columns, 1, row_taps);
   for_each_gather(x, y, static_cast<int>(y.dim(3)), rows, columns, tops, lefts,
                   [&](int64_t first, const Gather& g, const Corners& corners) {
-                    launch(gather_kernel<T>, static_cast<unsigned>(std::min(g.rows, kMostBlocks)), kThreads,
-                           0, stream_of(context), x.as<const T>() + first * g.map_stride,
-                           y.as<T>() + first * y.dim(1) * y.dim(2) * y.dim(3), row_taps, column_taps, g,
-                           corners);
+                    with_lanes<kWideLanes<T>>(g.channels, [&](auto lanes) {
+                      launch(gather_kernel<T, lanes>, blocks_for_tiles(g.rows, g.width, g.channels / lanes),
+                             kThreads, 0, stream_of(context), x.as<const T>() + first * g.map_stride,
+                             y.as<T>() + first * y.dim(1) * y.dim(2) * y.dim(3), row_taps, column_taps, g,
+                             corners);
+                    });
                   });
 }
 

@@ -24,7 +24,7 @@ inline void crop_resize_cases(Suite& suite) {
   for (const std::vector<int>& sizes : chains) {
     std::string name;
     for (const int s : sizes) name.append(" ").append(std::to_string(s));
-    for (const int channels : {1, 7, 65}) {
+    for (const int channels : {1, 7, 8, 12, 65}) {
       suite.add<CropResize>("crops at the corners, " + std::to_string(channels) + " channels, sizes" + name,
                             [=](Builder& b) {
                               return make_crop_resize(b.tensor({1, 23, 19, channels}), {0, 0, 16, 16, 5},
@@ -61,6 +61,15 @@ inline void crop_resize_cases(Suite& suite) {
       return look(make_crop_resize(b.tensor({1, 9, 9, 17}), {0, 5, 2}, {5, 0, 3}, 4, 4, {5, 6, 8, 11}));
     });
   }
+  // More packs of 16 bytes, and more elements, of a pixel than a block has threads.
+  for (const int channels : {264, 1028, 2064}) {
+    suite.add<CropResize>(std::to_string(channels) + " channels", [=](Builder& b) {
+      return make_crop_resize(b.tensor({1, 5, 4, channels}), {0, 2}, {1, 0}, 3, 3, {2, 5});
+    });
+  }
+  suite.add<CropResize>("one row, 256 channels", [](Builder& b) {
+    return make_crop_resize(b.tensor({1, 6, 9, 256}), {0, 3}, {1, 0}, 3, 8, {1, 37});
+  });
   suite.add<CropResize>("NaN and infinities", [](Builder& b) {
     std::vector<double> values(8 * 8, 0.5);
     values[9] = NAN, values[20] = INFINITY, values[21] = -INFINITY, values[63] = NAN;

@@ -19,7 +19,7 @@ inline MergePatches make_merge_patches(Builder& b, int64_t channels, int64_t sid
 }
 
 inline void merge_patches_cases(Suite& suite) {
-  for (const int channels : {1, 7, 65}) {
+  for (const int channels : {1, 7, 12, 65}) {
     for (const int side : {1, 5, 31}) {
       for (const auto& [height, width] : {std::pair{1, 1}, {12, 10}, {13, 7}}) {
         std::ostringstream name;
@@ -35,6 +35,15 @@ inline void merge_patches_cases(Suite& suite) {
         });
       }
     }
+  }
+  // More packs, and more elements, of a pixel than a block has threads.
+  for (const int channels : {264, 1028}) {
+    suite.add<MergePatches>(std::to_string(channels) + " channels, divided", [=](Builder& b) {
+      MergePatches op = make_merge_patches(b, channels, 2, 12, 10);
+      for (int i = 0; i < 23; ++i) op.row_coverage.push_back(static_cast<float>(b.integer(0, 12)) / 4);
+      for (int i = 0; i < 19; ++i) op.column_coverage.push_back(static_cast<float>(b.integer(0, 12)) / 4);
+      return op;
+    });
   }
   suite.add<MergePatches>("the whole map, one patch", [](Builder& b) {
     MergePatches op;

@@ -20,8 +20,8 @@ inline void resize_cases(Suite& suite) {
     const bool nearest = way == Interpolation::nearest;
     const std::string prefix = nearest ? "nearest " : "bilinear ";
     const Limits limits{.exact = nearest};
-    for (const Shape& shape :
-         {Shape{1, 1, 1, 1}, Shape{2, 31, 33, 7}, Shape{1, 13, 7, 65}, Shape{3, 1, 16, 128}}) {
+    for (const Shape& shape : {Shape{1, 1, 1, 1}, Shape{2, 31, 33, 7}, Shape{1, 13, 7, 65},
+                               Shape{3, 1, 16, 128}, Shape{2, 9, 1, 12}}) {
       for (const auto& [height, width] : {std::pair{1, 1}, {31, 33}, {127, 61}, {5, 3}, {62, 66}, {64, 2}}) {
         std::ostringstream name;
         name << prefix << shape << " to " << height << " x " << width;

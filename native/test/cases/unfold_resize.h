@@ -44,6 +44,16 @@ inline void unfold_resize_cases(Suite& suite) {
       });
     }
   }
+  for (const int channels : {4, 8, 64, 100, 264, 2064}) {
+    suite.add<UnfoldResize>(std::to_string(channels) + " channels", [=](Builder& b) {
+      return make_unfold_resize(make_crop_resize(b.tensor({2, 4, 5, channels}), {}, {}, 0, 0, {}).source, 3,
+                                2, 3);
+    });
+    suite.add<UnfoldResize>(std::to_string(channels) + " channels, resized crops", [=](Builder& b) {
+      return make_unfold_resize(
+          make_crop_resize(b.tensor({1, 7, 6, channels}), {0, 4}, {1, 2}, 3, 3, {9, 8}).source, 3, 2, 3);
+    });
+  }
   suite.add<UnfoldResize>("one pixel", [](Builder& b) {
     return make_unfold_resize(make_crop_resize(b.tensor({1, 1, 1, 1}), {}, {}, 0, 0, {}).source, 3, 2, 2);
   });
