@@ -16,7 +16,7 @@
 namespace glnet::cuda {
 
 /// Source position and weight; a weight of zero ends an output's taps.
-struct Tap {
+struct alignas(8) Tap {
   int index;
   float weight;
 };
@@ -163,8 +163,8 @@ __device__ __forceinline__ Tap tap_at(const Tap* taps, int i, int slots) {
 template <int kLanes>
 constexpr int kMixBlocks = kLanes > 4 ? 3 : 4;
 
-/// The sums over the taps of a row and a column, of neighbouring channels of a map. What has no weight is not
-/// read: it could be NaN.
+/// The sums over the taps of a row and a column, of neighbouring channels of a map. What has no weight does
+/// not count, whatever it is.
 template <int kLanes, class T>
 __device__ __forceinline__ void mix(const T* map, const Tap* row_taps, const Tap* column_taps,
                                     const Gather& g, float (&sums)[kLanes]) {
@@ -174,18 +174,22 @@ __device__ __forceinline__ void mix(const T* map, const Tap* row_taps, const Tap
     const Tap upper = row_taps[r], lower = tap_at(row_taps, r + 1, g.row_slots);
     if (upper.weight == 0) break;
     const bool two_rows = lower.weight != 0;
-    const T *above = map + upper.index * g.row_stride, *below = map + lower.index * g.row_stride;
+    const T *above = map + upper.index * g.row_stride,
+            *below = two_rows ? map + lower.index * g.row_stride : above;
     for (int s = 0; s < g.column_slots; s += 2) {
       const Tap left = column_taps[s], right = tap_at(column_taps, s + 1, g.column_slots);
       if (left.weight == 0) break;
       const bool two_columns = right.weight != 0;
       const int64_t to_left = static_cast<int64_t>(left.index) * g.channels,
-                    to_right = static_cast<int64_t>(right.index) * g.channels;
-      const Lanes<T, kLanes> none{};
+                    to_right = two_columns ? static_cast<int64_t>(right.index) * g.channels : to_left;
+      // Four loads without a branch between them. A tap that is not there reads its neighbour's pixel again,
+      // and is then taken to be zero: its product with a weight of zero may be NaN.
       const Lanes<T, kLanes> a = read_lanes<T, kLanes>(above + to_left);
-      const Lanes<T, kLanes> b = two_columns ? read_lanes<T, kLanes>(above + to_right) : none;
-      const Lanes<T, kLanes> c = two_rows ? read_lanes<T, kLanes>(below + to_left) : none;
-      const Lanes<T, kLanes> d = two_rows && two_columns ? read_lanes<T, kLanes>(below + to_right) : none;
+      Lanes<T, kLanes> b = read_lanes<T, kLanes>(above + to_right);
+      Lanes<T, kLanes> c = read_lanes<T, kLanes>(below + to_left);
+      Lanes<T, kLanes> d = read_lanes<T, kLanes>(below + to_right);
+      if (!two_columns) b = d = {};
+      if (!two_rows) c = d = {};
       UNROLL
       for (int i = 0; i < kLanes; ++i) {
         sums[i] += upper.weight * left.weight * static_cast<float>(a.v[i]);
