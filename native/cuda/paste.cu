@@ -1,30 +1,37 @@
 // paste: a map written over a part of a larger one, or added to it.
 //
-// Threads: a thread takes elements of the part, channels fastest, so that a warp reads and writes contiguous
-// runs of a row; of a transposed x, runs of a pixel's channels. Moves each element of x in and out once, and
-// when adding, reads y too. Floor, for 6 strips of 3x127x7 in float32, 64 KB in and out: the launch.
-#include "cuda/common.cuh"
+// Threads: a thread takes 16 bytes of a pixel's channels where they come in whole such packs, or else an
+// element, channels fastest, so that a warp reads and writes contiguous runs of a row; of a transposed x,
+// runs of a pixel's channels. Moves each element of x in and out once, and when adding, reads y too. Floor,
+// for 6 strips of 3x127x7 in float32, 64 KB in and out: the launch.
+#include "cuda/lanes.cuh"
 
 namespace glnet::cuda {
 namespace {
 
-/// Sizes of the part and strides, in elements, of x and y.
+/// Sizes of the part and strides, in packs of channels, of x and y.
 struct Part {
   int64_t height, width, channels;
   int64_t x_row, x_column;
   int64_t y_map, y_row;
 };
 
-template <class T, bool kAdd>
-__global__ void paste_kernel(const T* x, T* y, int64_t n, Part part) {
+/// x: n packs.
+template <class T, int kLanes, bool kAdd>
+__global__ void paste_kernel(const Lanes<T, kLanes>* x, Lanes<T, kLanes>* y, int64_t n, Part part) {
   const int64_t map = part.height * part.width * part.channels;
   for (int64_t i = first_item(); i < n; i += item_step()) {
     const int64_t c = i % part.channels, pixel = i / part.channels;
     const int64_t column = pixel % part.width, row = pixel / part.width % part.height;
-    const T value = x[i / map * map + row * part.x_row + column * part.x_column + c];
-    T& to = y[i / map * part.y_map + row * part.y_row + column * part.channels + c];
+    const Lanes<T, kLanes> value = x[i / map * map + row * part.x_row + column * part.x_column + c];
+    Lanes<T, kLanes>& to = y[i / map * part.y_map + row * part.y_row + column * part.channels + c];
     if constexpr (kAdd) {
-      to = T(static_cast<float>(to) + static_cast<float>(value));
+      Lanes<T, kLanes> sum = to;
+      UNROLL
+      for (int j = 0; j < kLanes; ++j) {
+        sum.v[j] = T(static_cast<float>(sum.v[j]) + static_cast<float>(value.v[j]));
+      }
+      to = sum;
     } else {
       to = value;
     }
@@ -33,17 +40,20 @@ __global__ void paste_kernel(const T* x, T* y, int64_t n, Part part) {
 
 template <class T, bool kAdd>
 void paste_part(const Paste& op, const Context& context) {
-  const int64_t channels = op.x.dim(3), y_row = op.y.dim(2) * channels;
-  const int64_t across = op.x.dim(2) * channels;
-  const Part part{op.height(),
-                  op.width(),
-                  channels,
-                  op.transposed ? channels : across,
-                  op.transposed ? across : channels,
-                  op.y.dim(1) * y_row,
-                  y_row};
-  launch(paste_kernel<T, kAdd>, blocks_for(op.x.size()), kThreads, 0, stream_of(context), op.x.as<const T>(),
-         op.y.as<T>() + op.top * y_row + op.left * channels, op.x.size(), part);
+  with_lanes<kWideLanes<T>>(op.x.dim(3), [&](auto lanes) {
+    using Pack = Lanes<T, lanes>;
+    const int64_t channels = op.x.dim(3) / lanes, y_row = op.y.dim(2) * channels;
+    const int64_t across = op.x.dim(2) * channels, n = op.x.size() / lanes;
+    const Part part{op.height(),
+                    op.width(),
+                    channels,
+                    op.transposed ? channels : across,
+                    op.transposed ? across : channels,
+                    op.y.dim(1) * y_row,
+                    y_row};
+    launch(paste_kernel<T, lanes, kAdd>, blocks_for(n), kThreads, 0, stream_of(context),
+           op.x.as<const Pack>(), op.y.as<Pack>() + op.top * y_row + op.left * channels, n, part);
+  });
 }
 
 }  // namespace

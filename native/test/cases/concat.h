@@ -16,6 +16,8 @@ inline void concat_cases(Suite& suite) {
   const Limits exact{.exact = true};
   suite.add<Concat>("one input", [](Builder& b) { return make_concat(b, 2, 3, 5, {7}); }, exact);
   suite.add<Concat>("one pixel", [](Builder& b) { return make_concat(b, 1, 1, 1, {1, 1, 1}); }, exact);
+  suite.add<Concat>("whole packs", [](Builder& b) { return make_concat(b, 2, 3, 5, {16, 8, 24}); }, exact);
+  suite.add<Concat>("a half pack", [](Builder& b) { return make_concat(b, 1, 3, 5, {16, 12, 8}); }, exact);
   suite.add<Concat>("odd sizes", [](Builder& b) { return make_concat(b, 2, 31, 33, {1, 64, 7, 31}); }, exact);
   suite.add<Concat>(
       "NaN and infinities",

@@ -35,6 +35,10 @@ inline void decode_patches_cases(Suite& suite) {
         [=](Builder& b) { return make_decode_patches(b, {5, 7, 3}, {0, 4, 2}, {0, 3, 4}, 33, 67, turn); },
         exact);
     suite.add<DecodePatches>(
+        prefix + "rows of whole fours, mirrored",
+        [=](Builder& b) { return make_decode_patches(b, {23, 21, 3}, {0, 20, 3}, {0, 2, 19}, 13, 32, turn); },
+        exact);
+    suite.add<DecodePatches>(
         prefix + "two pixels high",
         [=](Builder& b) { return make_decode_patches(b, {2, 31, 3}, {0, 1}, {0, 1}, 9, 11, turn); }, exact);
     suite.add<DecodePatches>(

@@ -18,7 +18,8 @@ inline MaxPool make_max_pool(const View& x, int kernel, int stride, int padding)
 inline void max_pool_cases(Suite& suite) {
   const Limits exact{.exact = true};
   for (const Shape& shape :
-       {Shape{1, 1, 1, 1}, Shape{2, 31, 33, 7}, Shape{1, 33, 2, 64}, Shape{1, 17, 19, 131}}) {
+       {Shape{1, 1, 1, 1}, Shape{2, 31, 33, 7}, Shape{1, 33, 2, 64}, Shape{1, 17, 19, 131},
+        Shape{2, 9, 13, 12}, Shape{1, 5, 7, 264}, Shape{1, 3, 4, 2056}}) {
     for (const auto& [kernel, stride, padding] :
          {std::tuple{3, 2, 1}, {2, 2, 1}, {1, 1, 0}, {3, 1, 1}, {2, 1, 1}, {5, 3, 2}, {1, 4, 0}}) {
       std::ostringstream name;

@@ -20,7 +20,8 @@ inline void slice_cases(Suite& suite) {
   struct Part {
     int channels, first, count;
   };
-  for (const Part& part : {Part{1, 0, 1}, {7, 0, 7}, {31, 0, 5}, {31, 7, 13}, {31, 30, 1}, {64, 32, 32}}) {
+  for (const Part& part :
+       {Part{1, 0, 1}, {7, 0, 7}, {31, 0, 5}, {31, 7, 13}, {31, 30, 1}, {64, 32, 32}, {48, 4, 16}}) {
     std::ostringstream name;
     name << part.count << " of " << part.channels << " channels from " << part.first;
     suite.add<Slice>(
