@@ -1,9 +1,10 @@
 // triangle_resize: the antialiased resize of 8-bit pixels that makes the global image: horizontal pass,
 // rounded to 8 bits, vertical pass into sums of 22 fractional bits; a band of rows a call.
 //
-// Threads: first, one for each output position of an axis, which computes its weights in double, in the order
-// that gives Pillow's very bits, and writes them as whole numbers to the workspace. Then one for each byte of
-// the narrowed rows, channels fastest, and one for each element of the sums, both looping over the grid: a
+// Threads: first, one for each output position of either axis, which computes its weights in double, in the
+// order that gives Pillow's very bits, and writes them as whole numbers to the workspace, those of one tap of
+// all positions next to each other. Then one for each byte of the narrowed rows, channels fastest, in tiles
+// of pixels (lanes.cuh), and one for four elements of the sums, or one where rows are no whole fours: a
 // warp's reads lie next to each other, across overlapping in the L1 cache, down row by row. Everything from
 // the weights on is whole numbers. nvcc contracts a product and a sum to one rounding, so the two products
 // whose rounding counts are __dmul_rn.
@@ -17,7 +18,7 @@
 // meet, whose output is written all the same.
 #include <cmath>
 
-#include "cuda/common.cuh"
+#include "cuda/lanes.cuh"
 
 namespace glnet::cuda {
 namespace {
@@ -25,10 +26,10 @@ namespace {
 constexpr int kFraction = 22;
 
 /// The filter along one axis, in the workspace. Output i reads the pixels from begins[i] to before ends[i]
-/// with weights[i * slots] and on.
+/// with weights[i], weights[outputs + i] and on.
 struct Filter {
+  int in, outputs;
   int *begins, *ends, *weights;
-  int slots;
 };
 
 /// Weights that an output position has room for: twice the support, and one.
@@ -41,10 +42,14 @@ int64_t filter_ints(int64_t in, int64_t out) {
   return out * (2 + slots_for(in, out));
 }
 
-__global__ void filter_kernel(int in, int out, Filter filter) {
-  const double scale = static_cast<double>(in) / static_cast<double>(out);
-  const double support = std::max(scale, 1.0), inverse = 1.0 / support;
-  for (int64_t i = first_item(); i < out; i += item_step()) {
+__global__ void filter_kernel(Filter across, Filter down) {
+  const auto all = static_cast<int>(item_step());
+  for (auto item = static_cast<int>(first_item()); item < across.outputs + down.outputs; item += all) {
+    const bool is_across = item < across.outputs;
+    const Filter filter = is_across ? across : down;
+    const int i = is_across ? item : item - across.outputs, in = filter.in;
+    const double scale = static_cast<double>(in) / static_cast<double>(filter.outputs);
+    const double support = std::max(scale, 1.0), inverse = 1.0 / support;
     const double centre = __dmul_rn(static_cast<double>(i) + 0.5, scale);
     const int begin = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int end = std::min(static_cast<int>(centre + support + 0.5), in);
@@ -55,7 +60,7 @@ __global__ void filter_kernel(int in, int out, Filter filter) {
     double total = 0;
     for (int j = begin; j < end; ++j) total += value(j);
     for (int j = begin; j < end; ++j) {
-      filter.weights[i * filter.slots + j - begin] =
+      filter.weights[static_cast<int64_t>(j - begin) * filter.outputs + i] =
           static_cast<int>(0.5 + value(j) / total * (1 << kFraction));
     }
     filter.begins[i] = begin;
@@ -67,36 +72,51 @@ __device__ uint8_t to_byte(int sum) {
   return static_cast<uint8_t>(std::min((sum + (1 << (kFraction - 1))) >> kFraction, 255));
 }
 
-/// x: [rows, in_width, channels]; y: [rows, width, channels], n elements.
-__global__ void narrow_kernel(const uint8_t* x, uint8_t* y, int64_t n, int64_t in_width, int width,
-                              int channels, Filter filter) {
-  for (int64_t i = first_item(); i < n; i += item_step()) {
-    const auto c = static_cast<int>(i % channels);
-    const int64_t pixel = i / channels, row = pixel / width;
-    const auto column = static_cast<int>(pixel % width);
-    const int* weights = filter.weights + static_cast<int64_t>(column) * filter.slots;
+/// x: [rows, filter.in, channels]; y: [rows, filter.outputs, channels].
+__global__ void narrow_kernel(const uint8_t* x, uint8_t* y, int64_t rows, int channels, Filter filter) {
+  const int width = filter.outputs, across = row_tiles(width, channels);
+  const TileShare share(channels);
+  if (share.pixel >= share.pixels) return;
+  for (int64_t tile = blockIdx.x; tile < rows * across; tile += gridDim.x) {
+    const int64_t row = tile / across;
+    const int column = static_cast<int>(tile % across) * share.pixels + share.pixel;
+    if (column >= width) continue;
     const int begin = filter.begins[column], taps = filter.ends[column] - begin;
-    const uint8_t* from = x + (row * in_width + begin) * channels + c;
-    int sum = 0;
-    for (int j = 0; j < taps; ++j) sum += weights[j] * from[static_cast<int64_t>(j) * channels];
-    y[i] = to_byte(sum);
+    for (int c = share.first; c < channels; c += kThreads) {
+      const uint8_t* from = x + (row * filter.in + begin) * channels + c;
+      const int* weight = filter.weights + column;
+      int sum = 0;
+      UNROLL_BY(4)
+      for (int j = 0; j < taps; ++j, from += channels, weight += width) sum += *weight * *from;
+      y[(row * width + column) * channels + c] = to_byte(sum);
+    }
   }
 }
 
-/// x: the band, [band_rows, row_elements]; sum, y: n elements in rows of the same length.
+/// x: the band, [band_rows, row_elements]; sum, y: n packs of elements, in rows of the same length.
+template <int kLanes>
 __global__ void add_kernel(const uint8_t* x, int band_row, int band_rows, int64_t row_elements, int* sum,
                            uint8_t* y, int64_t n, Filter filter) {
+  const int64_t row_packs = row_elements / kLanes;
   for (int64_t i = first_item(); i < n; i += item_step()) {
-    const int64_t row = i / row_elements;
-    const int* weights = filter.weights + row * filter.slots;
+    const int64_t row = i / row_packs;
     const int begin = filter.begins[row];
     const int first = std::max(begin, band_row), end = std::min(filter.ends[row], band_row + band_rows);
-    int total = band_row == 0 ? 0 : sum[i];
-    for (int j = first; j < end; ++j) {
-      total += weights[j - begin] * x[(j - band_row) * row_elements + i % row_elements];
+    const uint8_t* from = x + (first - band_row) * row_elements + i % row_packs * kLanes;
+    const int* weight = filter.weights + static_cast<int64_t>(first - begin) * filter.outputs + row;
+    Lanes<int, kLanes> total{};
+    if (band_row != 0) total = read_lanes<int, kLanes>(sum + i * kLanes);
+    UNROLL_BY(4)
+    for (int j = first; j < end; ++j, from += row_elements, weight += filter.outputs) {
+      const Lanes<uint8_t, kLanes> bytes = read_lanes<uint8_t, kLanes>(from);
+      UNROLL
+      for (int l = 0; l < kLanes; ++l) total.v[l] += *weight * bytes.v[l];
     }
-    sum[i] = total;
-    y[i] = to_byte(total);
+    Lanes<uint8_t, kLanes> result;
+    UNROLL
+    for (int l = 0; l < kLanes; ++l) result.v[l] = to_byte(total.v[l]);
+    reinterpret_cast<Lanes<int, kLanes>*>(sum)[i] = total;
+    reinterpret_cast<Lanes<uint8_t, kLanes>*>(y)[i] = result;
   }
 }
 
@@ -113,18 +133,22 @@ void triangle_resize(const TriangleResize& op, const Context& context) {
   const int64_t rows = op.x.dim(0), in_width = op.x.dim(1), channels = op.x.dim(2), width = op.sum.dim(1);
   auto* workspace = static_cast<int*>(context.workspace);
   const auto make_filter = [&](int64_t in, int64_t out) {
-    const Filter filter{workspace, workspace + out, workspace + 2 * out,
-                        static_cast<int>(slots_for(in, out))};
-    launch(filter_kernel, blocks_for(out), kThreads, 0, stream_of(context), in, out, filter);
+    const Filter filter{static_cast<int>(in), static_cast<int>(out), workspace, workspace + out,
+                        workspace + 2 * out};
     workspace += filter_ints(in, out);
     return filter;
   };
   const Filter across = make_filter(in_width, width), down = make_filter(op.image_height, op.sum.dim(0));
+  launch(filter_kernel, blocks_for(across.outputs + down.outputs), kThreads, 0, stream_of(context), across,
+         down);
   auto* narrowed = reinterpret_cast<uint8_t*>(workspace);
-  launch(narrow_kernel, blocks_for(rows * width * channels), kThreads, 0, stream_of(context),
-         op.x.as<const uint8_t>(), narrowed, rows * width * channels, in_width, width, channels, across);
-  launch(add_kernel, blocks_for(op.sum.size()), kThreads, 0, stream_of(context), narrowed, op.row, rows,
-         width * channels, op.sum.as<int>(), op.y.as<uint8_t>(), op.sum.size(), down);
+  launch(narrow_kernel, blocks_for_tiles(rows, across.outputs, static_cast<int>(channels)), kThreads, 0,
+         stream_of(context), op.x.as<const uint8_t>(), narrowed, rows, channels, across);
+  with_lanes<4>(width * channels, [&](auto lanes) {
+    const int64_t n = op.sum.size() / lanes;
+    launch(add_kernel<lanes>, blocks_for(n), kThreads, 0, stream_of(context), narrowed, op.row, rows,
+           width * channels, op.sum.as<int>(), op.y.as<uint8_t>(), n, down);
+  });
 }
 
 }  // namespace glnet::cuda
