@@ -113,8 +113,6 @@ export declare class Device {
   upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): TensorInfo;
   /** A tensor, as float32 or bfloat16, that takes memory only where a kernel wants it, in the layout that it wants. */
   weight(place: WeightPlace, shape: readonly number[], dtype: DType): TensorInfo;
-  /** Brings the plain values of such a tensor to the device. */
-  load(tensor: Handle): void;
   /** Frees what can be made again: packed copies, and plain values that lie in a file. */
   unload(tensor: Handle): void;
   zeros(shape: readonly number[], dtype: DType): TensorInfo;

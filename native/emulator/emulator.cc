@@ -94,7 +94,9 @@ struct Shadow {
 /// Runs the blocks of a grid, one after the other, on one OS thread.
 class Runner {
  public:
-  void run(const LaunchGrid& grid, dim3 block, size_t shared_bytes, void (*call)(void*), void* self);
+  /// `opted_in`: whether static and dynamic shared memory together may exceed kSharedBytes.
+  void run(const LaunchGrid& grid, dim3 block, size_t shared_bytes, bool opted_in, void (*call)(void*),
+           void* self);
 
   void barrier(const std::source_location& site);
   uint64_t collect(detail::Collective kind, unsigned mask, uint64_t value, int source,
@@ -150,6 +152,7 @@ class Runner {
   std::unique_ptr<std::byte[]> arena_;
   size_t arena_end_ = 0;  ///< past the last region and its gap
   size_t dynamic_bytes_ = 0;
+  size_t allowed_bytes_ = 0;  ///< of shared memory in all
   size_t static_bytes_ = 0;
   std::vector<Region> regions_;
   std::map<const void*, detail::Array> arrays_;
@@ -173,13 +176,15 @@ Runner& active() {
   return *running;
 }
 
-void Runner::run(const LaunchGrid& grid, dim3 block, size_t shared_bytes, void (*call)(void*), void* self) {
+void Runner::run(const LaunchGrid& grid, dim3 block, size_t shared_bytes, bool opted_in, void (*call)(void*),
+                 void* self) {
   schedule_ = schedule();
   random_.seed(schedule_.seed);
   launched_at_ = grid.at;
   call_ = call;
   self_ = self;
   dynamic_bytes_ = shared_bytes;
+  allowed_bytes_ = opted_in ? Limits::kOptInSharedBytes : Limits::kSharedBytes;
   error_ = nullptr;
   if (!stacks_) {
     stacks_ = std::make_unique<Stacks>(Limits::kBlockThreads);
@@ -494,9 +499,10 @@ detail::Array Runner::static_array(const void* tag, size_t size, size_t count) {
   const auto known = arrays_.find(tag);
   if (known != arrays_.end()) return known->second;
   static_bytes_ += size * count;
-  if (static_bytes_ > Limits::kSharedBytes || static_bytes_ + dynamic_bytes_ > Limits::kOptInSharedBytes) {
+  if (static_bytes_ > Limits::kSharedBytes || static_bytes_ + dynamic_bytes_ > allowed_bytes_) {
     wrong("static shared memory of ", static_bytes_, " bytes beside ", dynamic_bytes_,
-          " dynamic ones: at most ", Limits::kSharedBytes, ", and ", Limits::kOptInSharedBytes, " in all");
+          " dynamic ones: at most ", Limits::kSharedBytes, ", and ", allowed_bytes_,
+          " in all (more after allow_shared)");
   }
   const detail::Array array{arena_.get() + add_region(size * count), count, shadow_end_};
   shadow_end_ += count;
@@ -558,17 +564,19 @@ void run_grid(const void* kernel, const LaunchGrid& grid, dim3 block, size_t sha
            Limits::kGridWidth, " x ", Limits::kGridHeight, " x ", Limits::kGridHeight);
   }
   size_t allowed = Limits::kSharedBytes;
+  bool opted_in = false;
   {
     const std::lock_guard lock(settings_mutex);
     const auto entry = opt_in.find(kernel);
-    if (entry != opt_in.end()) allowed = std::max(allowed, entry->second);
+    opted_in = entry != opt_in.end();
+    if (opted_in) allowed = std::max(allowed, entry->second);
   }
   if (shared_bytes > allowed) {
     refuse(shared_bytes, " bytes of dynamic shared memory, and the kernel may have ", allowed,
            "; call allow_shared first");
   }
   if (!runner) runner = std::make_unique<Runner>();
-  runner->run(grid, block, shared_bytes, call, self);
+  runner->run(grid, block, shared_bytes, opted_in, call, self);
 }
 
 void allow_shared(const void* kernel, size_t bytes) {

@@ -190,7 +190,7 @@ void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t s
   });
 }
 
-/// Lets a kernel have more than 48 KB of dynamic shared memory.
+/// Lets a kernel have more than 48 KB of shared memory, of which so much is dynamic.
 template <class... Parameters>
 void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
   detail::allow_shared(reinterpret_cast<const void*>(kernel), bytes);

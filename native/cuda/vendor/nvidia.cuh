@@ -46,10 +46,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   check_cuda(cudaGetLastError(), "launch");
 }
 
-/// Lets a kernel have more than 48 KB of dynamic shared memory.
+/// Lets a kernel have more than 48 KB of shared memory, of which so much is dynamic.
 template <class... Parameters>
 void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
-  if (bytes <= size_t{48} << 10) return;
   check_cuda(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
       "cudaFuncSetAttribute");

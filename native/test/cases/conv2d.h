@@ -116,6 +116,9 @@ inline void conv2d_cases(Suite& suite) {
       {2, 18, 15, 40, 136, 3, 1, 1},
       {1, 9, 11, 264, 22, 3, 1, 1},
       {1, 7, 9, 72, 40, 3, 1, 1},
+      // So many pixels that a large card takes large and medium tiles.
+      {1, 120, 113, 40, 136, 1, 1, 0},
+      {1, 140, 127, 24, 48, 1, 1, 0},
   };
   for (const Conv2dSizes& s : sizes) {
     suite.add<Conv2d>(name_of(s), [=](Builder& b) { return random_conv2d(b, s, false, false, false); });

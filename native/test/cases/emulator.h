@@ -191,6 +191,12 @@ __global__ inline void global_atomics(float* sum, int* count, unsigned* wrapped,
 }
 
 __global__ inline void nothing(int) {}
+__global__ inline void want_both(int last) {
+  SHARED_ARRAY(int, tile, 16);
+  DYNAMIC_SHARED(unsigned char, bytes);
+  tile[0] = last;
+  bytes[last] = 1;
+}
 __global__ inline void want_shared(int) {
   SHARED_ARRAY(double, tile, 6145);
   tile[0] = 1;
@@ -482,6 +488,8 @@ inline void emulator_bugs(Suite& suite) {
                   {"a grid of 4294967295"});
     expect_caught(wrong, [] { run_kernel(want_shared, 1, 1, 0, 0); },
                   {"static shared memory of 49160 bytes"});
+    expect_caught(wrong, [] { run_kernel(want_both, 1, 1, 48 << 10, 0); },
+                  {"64 bytes beside 49152 dynamic ones", "more after allow_shared"});
     expect_caught(wrong, [] { run_kernel(launch_another, 1, 1, 0, 0); }, {"a kernel cannot launch another"});
     expect_caught(wrong, [] { __syncthreads(); }, {"a device function was called outside a kernel"});
 
