@@ -161,7 +161,7 @@ __device__ __forceinline__ Tap tap_at(const Tap* taps, int i, int slots) {
 /// Blocks of kThreads that kernels with `mix` ask a multiprocessor to hold, so that ptxas neither spills nor
 /// takes more registers than help.
 template <int kLanes>
-constexpr int kMixBlocks = kLanes > 4 ? 3 : 4;
+constexpr int kMixBlocks = kLanes > 1 ? 3 : 4;
 
 /// The sums over the taps of a row and a column, of neighbouring channels of a map. What has no weight does
 /// not count, whatever it is.
