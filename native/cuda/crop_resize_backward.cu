@@ -1,15 +1,15 @@
 // crop_resize_backward: each pixel of the map gathers what it gave to each patch, with the weights of
 // adjoint.cuh.
 //
-// Threads: a block takes rows of dx, its threads the row's elements, channels fastest. Each goes through the
-// patches in their order and adds those whose crops cover its element: no atomics, and the same bits each
+// Threads: a block takes a tile of dx (lanes.cuh), a thread 16 bytes of a pixel's channels. Each goes through
+// the patches in their order and adds those whose crops cover its pixel: no atomics, and the same bits each
 // time. More patches than one launch takes corners go on in the next, from dx.
 // Moves dy in once and dx out once, with an addend that in; each element of dy is read by the four pixels
 // that it was mixed from, mostly from the caches. Floor, for 6 crops of 26x26x256 from 127x127 in float32, 99
 // MB in and 17 MB out: 35 us on an H100 (3.35 TB/s), 115 us on an RTX 4090 (1.01 TB/s); 4 multiply-adds an
 // element of dy are a tenth of that. Considered: rows first, into the workspace, then columns: fewer
-// multiply-adds where a map grows much, but they are not what it waits for. Left: where crops cover few rows
-// of a small map, more blocks than rows.
+// multiply-adds where a map grows much, but they are not what it waits for. Left: where crops
+// cover a small part of a map, work for more threads than there are packs in it.
 #include "cuda/adjoint.cuh"
 
 namespace glnet::cuda {
@@ -26,36 +26,51 @@ struct Backward {
 
 /// dx: [lines, width, channels] = so_far, which may be dx or null, + what `count` patches give. Without crops
 /// each map has one patch.
-__global__ void crop_resize_backward_kernel(const float* dy, const float* so_far, float* dx, AdjointAxis rows,
-                                            AdjointAxis columns, Backward b, int count, Corners corners) {
+template <int kLanes>
+__global__ void __launch_bounds__(kThreads)
+    crop_resize_backward_kernel(const float* dy, const float* so_far, float* dx, AdjointAxis rows,
+                                AdjointAxis columns, Backward b, int count, Corners corners) {
   const int64_t dy_row = static_cast<int64_t>(columns.outputs) * b.channels;
-  for (int64_t line = blockIdx.x; line < b.lines; line += gridDim.x) {
+  const int packs = b.channels / kLanes, tiles = row_tiles(b.width, packs);
+  const TileShare share(packs);
+  if (share.pixel >= share.pixels) return;
+  for (int64_t tile = blockIdx.x; tile < b.lines * tiles; tile += gridDim.x) {
+    const int64_t line = tile / tiles, map = line / b.height;
     const auto row = static_cast<int>(line % b.height);
-    const int64_t map = line / b.height;
-    for (int i = static_cast<int>(threadIdx.x); i < b.width * b.channels; i += kThreads) {
-      const int column = i / b.channels, c = i % b.channels;
-      const int64_t element = line * b.width * b.channels + i;
-      float total = so_far ? so_far[element] : 0.0f;
+    const int column = static_cast<int>(tile % tiles) * share.pixels + share.pixel;
+    if (column >= b.width) continue;
+    for (int pack = share.first; pack < packs; pack += kThreads) {
+      const int64_t element = (line * b.width + column) * b.channels + pack * kLanes;
+      Lanes<float, kLanes> total{};
+      if (so_far) total = read_lanes<float, kLanes>(so_far + element);
       for (int n = 0; n < count; ++n) {
         const int r = b.cropped ? row - corners.tops[n] : row;
         const int s = b.cropped ? column - corners.lefts[n] : column;
         if (r < 0 || r >= b.crop_height || s < 0 || s >= b.crop_width) continue;
-        const float* patch = dy + (b.cropped ? n : map) * b.patch_stride + c;
+        const float* patch = dy + (b.cropped ? n : map) * b.patch_stride + pack * kLanes;
         const Span down = rows.spans[r], across = columns.spans[s];
         const float* row_weights = rows.weights + static_cast<int64_t>(r) * rows.outputs;
         const float* column_weights = columns.weights + static_cast<int64_t>(s) * columns.outputs;
-        float value = 0;
+        float value[kLanes] = {};
         for (int v = down.begin; v < down.end; ++v) {
           const float* from = patch + v * dy_row;
-          float part = 0;
+          float part[kLanes] = {};
+          UNROLL_BY(4)
           for (int u = across.begin; u < across.end; ++u) {
-            part += column_weights[u] * from[static_cast<int64_t>(u) * b.channels];
+            const Lanes<float, kLanes> given =
+                read_lanes<float, kLanes>(from + static_cast<int64_t>(u) * b.channels);
+            const float weight = column_weights[u];
+            UNROLL
+            for (int i = 0; i < kLanes; ++i) part[i] += weight * given.v[i];
           }
-          value += row_weights[v] * part;
+          const float weight = row_weights[v];
+          UNROLL
+          for (int i = 0; i < kLanes; ++i) value[i] += weight * part[i];
         }
-        total += value;
+        UNROLL
+        for (int i = 0; i < kLanes; ++i) total.v[i] += value[i];
       }
-      dx[element] = total;
+      write_lanes(dx + element, total.v);
     }
   }
 }
@@ -86,9 +101,11 @@ void crop_resize_backward(const CropResizeBackward& op, const Context& context) 
                    .cropped = s.cropped()};
   const float* so_far = op.addend.as<const float>();
   const auto gather = [&](int64_t first, int64_t count, const Corners& corners) {
-    launch(crop_resize_backward_kernel, static_cast<unsigned>(std::min(b.lines, kMostBlocks)), kThreads, 0,
-           stream_of(context), op.dy.as<const float>() + first * b.patch_stride, so_far, op.dx.as<float>(),
-           rows, columns, b, static_cast<int>(count), corners);
+    with_lanes<kWideLanes<float>>(b.channels, [&](auto lanes) {
+      launch(crop_resize_backward_kernel<lanes>, blocks_for_tiles(b.lines, b.width, b.channels / lanes),
+             kThreads, 0, stream_of(context), op.dy.as<const float>() + first * b.patch_stride, so_far,
+             op.dx.as<float>(), rows, columns, b, static_cast<int>(count), corners);
+    });
     so_far = op.dx.as<const float>();
   };
   if (!s.cropped()) return gather(0, 1, Corners{});

@@ -25,7 +25,7 @@ inline void crop_resize_backward_cases(Suite& suite) {
   for (const std::vector<int>& sizes : chains) {
     std::string name;
     for (const int s : sizes) name.append(" ").append(std::to_string(s));
-    for (const int channels : {1, 7, 65}) {
+    for (const int channels : {1, 7, 12, 65}) {
       add(
           "crops at the corners, " + std::to_string(channels) + " channels, sizes" + name,
           [=](Builder& b) {
@@ -45,6 +45,15 @@ inline void crop_resize_backward_cases(Suite& suite) {
     add("one pixel, sizes" + name, [=](Builder& b) {
       return make_crop_resize(b.zeros({1, 3, 3, 2}, b.dtype()), {0, 2}, {2, 1}, 1, 1, sizes);
     });
+  }
+  // More packs, and more elements, of a pixel than a block has threads.
+  for (const int channels : {264, 1028}) {
+    add(
+        std::to_string(channels) + " channels",
+        [=](Builder& b) {
+          return make_crop_resize(b.zeros({1, 5, 4, channels}, b.dtype()), {0, 2}, {1, 0}, 3, 3, {5, 4});
+        },
+        true);
   }
   // The third phase of training: more crops on one map than a launch takes corners, on top of each other.
   add(
