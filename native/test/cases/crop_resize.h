@@ -115,6 +115,12 @@ inline void crop_resize_cases(Suite& suite) {
     return make_crop_resize(b.tensor({1, 127, 127, 256}), {0, 20, 40, 60, 80, 101}, {101, 80, 60, 40, 20, 0},
                             26, 26, {127, 127});
   });
+  suite.bench<CropResize>("a window of 3x135 of 6 crops to 127x127", [](Builder& b) {
+    CropResize op = make_crop_resize(b.tensor({1, 127, 127, 256}), {0, 20, 40, 60, 80, 101},
+                                     {101, 80, 60, 40, 20, 0}, 26, 26, {127, 127});
+    op.source.set_window(0, -4, 3, 135);
+    return op;
+  });
   suite.bench<CropResize>("6 crops of 3x3x2048 to 16x16", [](Builder& b) {
     return make_crop_resize(b.tensor({1, 16, 16, 2048}), {0, 3, 5, 8, 10, 13}, {13, 10, 8, 5, 3, 0}, 3, 3,
                             {16, 16});

@@ -78,6 +78,19 @@ inline void unfold_resize_cases(Suite& suite) {
   refuses("a huge kernel", "the kernel's side is 101", [](Builder&, auto& op) { op.kernel = 101; });
   refuses("no rows", "there is no map of 0 x 2", [](Builder&, auto& op) { op.height = 0; });
   refuses("no columns", "there is no map of 2 x -1", [](Builder&, auto& op) { op.width = -1; });
+  for (const int kernel : {3, 5}) {
+    suite.bench<UnfoldResize>(
+        "6 maps of 127x127x256 to 26x26, kernel " + std::to_string(kernel), [=](Builder& b) {
+          return make_unfold_resize(make_crop_resize(b.tensor({6, 127, 127, 256}), {}, {}, 0, 0, {}).source,
+                                    kernel, 26, 26);
+        });
+  }
+  suite.bench<UnfoldResize>("6 crops of 26x26x256 to 127x127 to 26x26, kernel 5", [](Builder& b) {
+    return make_unfold_resize(make_crop_resize(b.tensor({1, 127, 127, 256}), {0, 20, 40, 60, 80, 101},
+                                               {101, 80, 60, 40, 20, 0}, 26, 26, {127, 127})
+                                  .source,
+                              5, 26, 26);
+  });
   suite.bench<UnfoldResize>("2 maps of 127x127x256 to 26x26, kernel 5", [](Builder& b) {
     return make_unfold_resize(make_crop_resize(b.tensor({2, 127, 127, 256}), {}, {}, 0, 0, {}).source, 5, 26,
                               26);
