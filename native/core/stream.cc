@@ -1,8 +1,15 @@
 #include "core/stream.h"
 
+#include <chrono>
 #include <utility>
 
 namespace glnet {
+namespace {
+
+/// To put a thread to sleep and wake it takes longer than most ops take to come one after the other.
+constexpr std::chrono::microseconds kSpin{50};
+
+}  // namespace
 
 Stream::Stream(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), thread_([this] { loop(); }) {}
 
@@ -11,11 +18,14 @@ Stream::~Stream() {
 }
 
 void Stream::push(Task task) {
+  bool asleep;
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(std::move(task));
+    called_ = true;
+    asleep = std::exchange(asleep_, false);
   }
-  wake_.notify_one();
+  if (asleep) wake_.notify_one();
 }
 
 void Stream::enqueue(std::function<void()> task) {
@@ -42,6 +52,7 @@ void Stream::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    called_ = true;
   }
   wake_.notify_one();
   marked_.notify_one();
@@ -62,6 +73,12 @@ std::exception_ptr Stream::error() {
   return error_;
 }
 
+/// Returns when something is called for, or after a while.
+void Stream::spin() const {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  while (!called_ && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
 void Stream::loop() {
   const auto attempt = [this](const auto& run) {
     try {
@@ -73,7 +90,16 @@ void Stream::loop() {
   attempt([this] { engine_->start(); });
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty() && !stopping_) {
+      called_ = false;
+      lock.unlock();
+      spin();
+      lock.lock();
+    }
+    while (queue_.empty() && !stopping_) {
+      asleep_ = true;
+      wake_.wait(lock);
+    }
     if (stopping_) break;
     Task task = std::move(queue_.front());
     queue_.pop_front();

@@ -1,6 +1,7 @@
 // An in-order queue of work with a thread of its own.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -47,6 +48,7 @@ class Stream {
   };
   void push(Task task);
   void loop();
+  void spin() const;
   void wait_for_marks();
   void fail_with(std::exception_ptr error);
   std::exception_ptr error();
@@ -58,6 +60,8 @@ class Stream {
   std::condition_variable marked_;
   std::deque<Task> queue_;
   std::deque<Waiting> waiting_;
+  std::atomic<bool> called_ = false;  ///< since the thread found nothing to do
+  bool asleep_ = false;
   bool busy_ = false;
   bool stopping_ = false;
   std::exception_ptr error_;

@@ -21,7 +21,7 @@ struct Argmax {
   void infer() {
     check(!x.shape.empty() && x.size() > 0, kName, ": x is empty: ", x.shape);
     check(x.shape.back() <= 256, kName, ": ", x.shape.back(), " classes do not fit in 8 bits");
-    y.shape.assign(x.shape.begin(), x.shape.end() - 1);
+    y.shape = Shape(x.shape.begin(), x.shape.end() - 1);
     y.dtype = DType::uint8;
   }
 
