@@ -6,9 +6,29 @@ const root = path.join(__dirname, '..');
 const file = path.join(root, 'binding.d.ts');
 const addon = require('node-gyp-build')(root);
 
+/** The TypeScript type of what an op takes. */
+function typeOf(layout) {
+  switch (layout.kind) {
+    case 'tensor':
+      return 'Handle';
+    case 'name':
+      return layout.names.map((name) => `'${name}'`).join(' | ');
+    case 'array':
+      return `readonly ${typeOf(layout.items)}[]`;
+    case 'struct': {
+      const members = layout.fields.map(
+        ({ name, required, type }) => `${name}${required ? '' : '?'}: ${typeOf(type)}`,
+      );
+      return `{ ${members.join('; ')} }`;
+    }
+    default:
+      return layout.kind;
+  }
+}
+
 const ops = Object.entries(addon.describeOps())
   .sort(([a], [b]) => (a < b ? -1 : 1))
-  .map(([name, type]) => `  ${name}: ${type};`)
+  .map(([name, layout]) => `  ${name}: ${typeOf(layout)};`)
   .join('\n');
 
 const text = `// The native addon as JavaScript sees it. Made by scripts/generate-binding.js from the ops' own declarations
@@ -19,12 +39,6 @@ declare const handle: unique symbol;
 export type Handle = number & { readonly [handle]: true };
 
 export type DType = 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8';
-
-export interface TensorInfo {
-  handle: Handle;
-  shape: number[];
-  dtype: DType;
-}
 
 /** Bytes of a device's pool; see native/core/pool.h. */
 export interface Memory {
@@ -82,19 +96,34 @@ export interface Ops {
 ${ops}
 }
 
+/** What an argument is, and how it is written as numbers: see native/addon/arguments.h. */
+export type Layout =
+  | { kind: 'tensor' | 'boolean' | 'number' }
+  | { kind: 'name'; names: readonly string[] }
+  | { kind: 'array'; items: Layout }
+  | StructLayout;
+
+export interface StructLayout {
+  kind: 'struct';
+  fields: readonly { name: string; required: boolean; type: Layout }[];
+}
+
 export declare class Device {
   constructor(options: DeviceOptions);
-  /** Queues an op and returns its outputs. */
-  run<Name extends keyof Ops>(name: Name, args: Ops[Name]): TensorInfo[];
+  /**
+   * Queues an op, whose number is its place in {@link describeOps}. Over its arguments go its outputs: how many there
+   * are, and of each the handle, the place of its dtype, the number of its dimensions and these.
+   */
+  run(op: number, numbers: Float64Array): void;
   /** Queues a copy to the device; the data must not change until the queue has passed it. */
-  upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): TensorInfo;
+  upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): Handle;
   /** A tensor, as float32 or bfloat16, that takes memory only where a kernel wants it, in the layout that it wants. */
-  weight(place: WeightPlace, shape: readonly number[], dtype: DType): TensorInfo;
+  weight(place: WeightPlace, shape: readonly number[], dtype: DType): Handle;
   /** Frees what can be made again: packed copies, and plain values that lie in a file. */
   unload(tensor: Handle): void;
-  zeros(shape: readonly number[], dtype: DType): TensorInfo;
+  zeros(shape: readonly number[], dtype: DType): Handle;
   /** A tensor on the memory of another: the elements from \`first\` on, in a shape of their own. */
-  view(tensor: Handle, first: number, shape: readonly number[]): TensorInfo;
+  view(tensor: Handle, first: number, shape: readonly number[]): Handle;
   /** Resolves when the tensor's bytes are in \`target\`. */
   download(tensor: Handle, target: NodeJS.TypedArray): Promise<void>;
   /** Resolves when all that is queued has run; rejects with the first error since the last time. */
@@ -116,7 +145,7 @@ export declare class Device {
   close(): void;
 }
 
-export declare function describeOps(): Record<keyof Ops, string>;
+export declare function describeOps(): Record<keyof Ops, StructLayout>;
 /** How many devices of a kind there are. Throws, saying why, if there are none. */
 export declare function deviceCount(kind: string): number;
 /** Stops the devices that work in queues of their own, before the process exits. */

@@ -4,7 +4,16 @@ import load from 'node-gyp-build';
 import type * as Addon from '../binding';
 import { GlnetError, type GlnetErrorCode } from './errors';
 
-export type { DType, Handle, Memory, Ops, TensorInfo, TraceEvent, WeightPlace } from '../binding';
+export type {
+  DType,
+  Handle,
+  Layout,
+  Memory,
+  Ops,
+  StructLayout,
+  TraceEvent,
+  WeightPlace,
+} from '../binding';
 export type NativeDevice = Addon.Device;
 
 const root = path.join(__dirname, '..');

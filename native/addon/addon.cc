@@ -18,10 +18,11 @@
 namespace glnet::addon {
 namespace {
 
-/// { ops: { conv2d: '{ x: Handle; ... }', ... } }: what binding.d.ts is made from.
+/// describeOps(): the ops in the order of their numbers, and how their arguments are written. binding.d.ts is
+/// made from it, too.
 Napi::Value describe_ops(const Napi::CallbackInfo& info) {
   Napi::Object ops = Napi::Object::New(info.Env());
-#define GLNET_DESCRIBE(Type, member) ops.Set(#member, type_name<Type>());
+#define GLNET_DESCRIBE(Type, member) ops.Set(#member, layout_of<Type>(info.Env()));
   GLNET_OPS(GLNET_DESCRIBE)
 #undef GLNET_DESCRIBE
   return ops;

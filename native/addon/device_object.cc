@@ -46,14 +46,13 @@ Shape read_shape(Napi::Value value) {
 }
 
 DType read_dtype(Napi::Value value) {
-  DType dtype;
-  struct None final : Handles {
-    const Tensor& find(Napi::Value, const char*, const char*) const override {
-      fail(ErrorCode::native, "no tensor");
-    }
-  };
-  read(None{}, "tensor", "dtype", value, dtype);
-  return dtype;
+  const std::string text = value.ToString();
+  int i = 0;
+  for (const char* name : EnumNames<DType>::kNames) {
+    if (text == name) return static_cast<DType>(i);
+    ++i;
+  }
+  fail(ErrorCode::invalid_argument, "there is no dtype '", text, "'");
 }
 
 }  // namespace
@@ -200,48 +199,50 @@ void DeviceObject::arrive(Napi::Env env, Napi::Function, Link* link, Arrival* da
   }
 }
 
-const Tensor& DeviceObject::find(Napi::Value handle, const char* op, const char* name) const {
-  if (!handle.IsNumber()) wrong(op, name, "a tensor", handle);
-  const auto id = static_cast<uint64_t>(handle.As<Napi::Number>().Int64Value());
-  const auto entry = tensors_.find(id);
+const Tensor& DeviceObject::find(double handle, const char* op, const char* name) const {
+  const auto entry = tensors_.find(handle > 0 ? static_cast<uint64_t>(handle) : 0);
   if (entry == tensors_.end()) {
     fail(ErrorCode::disposed, op, ": ", name, " was disposed of, or is a tensor of another device");
   }
   return entry->second;
 }
 
-Napi::Object DeviceObject::describe(Tensor tensor) {
-  const Napi::Env env = Env();
-  const uint64_t id = next_handle++;
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("handle", Napi::Number::New(env, static_cast<double>(id)));
-  Napi::Array shape = Napi::Array::New(env, tensor.shape.size());
-  for (uint32_t i = 0; i < tensor.shape.size(); ++i) shape.Set(i, static_cast<double>(tensor.shape[i]));
-  result.Set("shape", shape);
-  result.Set("dtype", name_of(tensor.dtype));
-  tensors_.emplace(id, std::move(tensor));
-  return result;
+double DeviceObject::keep(Tensor tensor) {
+  const uint64_t handle = next_handle++;
+  tensors_.emplace(handle, std::move(tensor));
+  return static_cast<double>(handle);
 }
 
 template <class Op>
-Napi::Value DeviceObject::submit(Napi::Object arguments) {
+void DeviceObject::submit(double* numbers, size_t count) {
   Op op;
+  Numbers arguments(numbers, count);
   read_fields(*this, Op::kName, arguments, op);
   std::vector<Tensor> outputs = device_->submit(std::move(op));
-  Napi::Array result = Napi::Array::New(Env(), outputs.size());
-  for (uint32_t i = 0; i < outputs.size(); ++i) result.Set(i, describe(std::move(outputs[i])));
-  return result;
+  check(1 + outputs.size() * (3 + Shape::kMostDimensions) <= count, Op::kName, ": no room for the outputs");
+  *numbers++ = static_cast<double>(outputs.size());
+  for (Tensor& output : outputs) {
+    const Shape shape = output.shape;
+    const DType dtype = output.dtype;
+    *numbers++ = keep(std::move(output));
+    *numbers++ = static_cast<double>(dtype);
+    *numbers++ = static_cast<double>(shape.size());
+    numbers = std::copy(shape.begin(), shape.end(), numbers);
+  }
 }
 
 Napi::Value DeviceObject::run(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    const std::string name = info[0].ToString();
-    check(info[1].IsObject(), name, ": arguments must be an object");
-#define GLNET_CALL(Type, member) \
-  if (name == #member) return submit<Type>(info[1].As<Napi::Object>());
-    GLNET_OPS(GLNET_CALL)
-#undef GLNET_CALL
-    fail(ErrorCode::invalid_argument, "there is no op '", name, "'");
+    static constexpr void (DeviceObject::* kSubmit[])(double*, size_t) = {
+#define GLNET_SUBMIT(Type, member) &DeviceObject::submit<Type>,
+        GLNET_OPS(GLNET_SUBMIT)
+#undef GLNET_SUBMIT
+    };
+    const uint32_t op = info[0].ToNumber();
+    check(op < std::size(kSubmit), "there is no op ", op);
+    auto numbers = info[1].As<Napi::Float64Array>();
+    (this->*kSubmit[op])(numbers.Data(), numbers.ElementLength());
+    return info.Env().Undefined();
   });
 }
 
@@ -261,7 +262,7 @@ Napi::Value DeviceObject::upload(const Napi::CallbackInfo& info) {
     device_->upload(tensor.view(), source);
     // JavaScript's data may go when it was read, though it may not have arrived yet.
     device_->stream().always([this, pending] { notify(pending, nullptr); });
-    return describe(std::move(tensor));
+    return Napi::Number::New(info.Env(), keep(std::move(tensor)));
   });
 }
 
@@ -280,13 +281,13 @@ Napi::Value DeviceObject::weight(const Napi::CallbackInfo& info) {
       const auto array = factors.As<Napi::Float32Array>();
       values.factors.assign(array.Data(), array.Data() + array.ElementLength());
     }
-    return describe(device_->weight(read_shape(info[1]), std::move(values)));
+    return Napi::Number::New(info.Env(), keep(device_->weight(read_shape(info[1]), std::move(values))));
   });
 }
 
 Napi::Value DeviceObject::unload(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    find(info[0], "unload", "tensor").storage->unload();
+    find(info[0].ToNumber(), "unload", "tensor").storage->unload();
     return info.Env().Undefined();
   });
 }
@@ -295,13 +296,13 @@ Napi::Value DeviceObject::zeros(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     Tensor tensor = device_->allocate(read_shape(info[0]), read_dtype(info[1]), "zeros");
     device_->clear(tensor.view());
-    return describe(std::move(tensor));
+    return Napi::Number::New(info.Env(), keep(std::move(tensor)));
   });
 }
 
 Napi::Value DeviceObject::view(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    Tensor part = find(info[0], "view", "tensor");
+    Tensor part = find(info[0].ToNumber(), "view", "tensor");
     check(!part.storage->source(), "view: a weight that stays in its file has no parts");
     const double first = info[1].ToNumber();
     const Shape shape = read_shape(info[2]);
@@ -310,13 +311,13 @@ Napi::Value DeviceObject::view(const Napi::CallbackInfo& info) {
           " elements from ", first, " on are not in the tensor ", part.shape);
     part.offset += static_cast<size_t>(first) * size_of(part.dtype);
     part.shape = shape;
-    return describe(std::move(part));
+    return Napi::Number::New(info.Env(), keep(std::move(part)));
   });
 }
 
 Napi::Value DeviceObject::download(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    const Tensor& tensor = find(info[0], "download", "tensor");
+    const Tensor& tensor = find(info[0].ToNumber(), "download", "tensor");
     device_->load(*tensor.storage);
     const View view = tensor.view();
     check(info[1].IsTypedArray(), "download: the target must be a typed array");

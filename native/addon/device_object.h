@@ -77,12 +77,13 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   template <class Body>
   Napi::Value guarded(const Napi::CallbackInfo& info, Body&& body);
   template <class Op>
-  Napi::Value submit(Napi::Object arguments);
+  void submit(double* numbers, size_t count);
   uint64_t expect(Napi::Object kept, bool promise);
   Napi::Value promise_of(uint64_t pending);
-  Napi::Object describe(Tensor tensor);
+  /// Returns a new handle.
+  double keep(Tensor tensor);
   void notify(uint64_t pending, std::exception_ptr error);
-  const Tensor& find(Napi::Value handle, const char* op, const char* name) const override;
+  const Tensor& find(double handle, const char* op, const char* name) const override;
 
   Environment& environment_;
   std::unique_ptr<Device> device_;

@@ -8,11 +8,11 @@ import {
   native,
   nativeAsync,
   type Ops,
-  type TensorInfo,
   type TraceEvent,
   type WeightPlace,
 } from '../binding';
 import { GlnetError } from '../errors';
+import { CallBuffer, layoutOf } from './arguments';
 import type { Tape } from './autograd';
 import { Tensor } from './tensor';
 
@@ -74,7 +74,9 @@ export class Device {
   readonly kind: DeviceKind;
   readonly index: number;
   readonly #native: NativeDevice;
+  readonly #calls = new CallBuffer();
   readonly #scopes: Set<Tensor>[] = [];
+  /** Watches tensors that are in no scope; those in one cannot be collected. */
   readonly #leaks = new FinalizationRegistry<Handle>((handle) => {
     this.leaks += 1;
     this.#native.release(handle);
@@ -127,9 +129,10 @@ export class Device {
 
   /** Queues an op; returns its outputs. Throws at once if its arguments do not fit. */
   run<Name extends keyof Ops>(name: Name, args: OpArguments<Name>): Tensor[] {
-    return native(() => this.#native.run(name, toHandles(args) as Ops[Name])).map((info) =>
-      this.#adopt(info),
-    );
+    const layout = layoutOf(name);
+    const numbers = this.#calls.write(layout, args);
+    native(() => this.#native.run(layout.number, numbers));
+    return this.#calls.outputs((handle, shape, dtype) => this.#adopt(handle, shape, dtype));
   }
 
   /** As {@link run}, for ops with one output. */
@@ -142,7 +145,11 @@ export class Device {
    * @param data little-endian, row-major; as many bytes as the shape and dtype say.
    */
   upload(data: NodeJS.TypedArray, shape: readonly number[], dtype: DType): Tensor {
-    return this.#adopt(native(() => this.#native.upload(data, shape, dtype)));
+    return this.#adopt(
+      native(() => this.#native.upload(data, shape, dtype)),
+      shape,
+      dtype,
+    );
   }
 
   /**
@@ -150,7 +157,11 @@ export class Device {
    * the kernel wants. The file must keep its bytes. What cannot be read fails the device.
    */
   weight(place: WeightPlace, shape: readonly number[], dtype: DType): Tensor {
-    return this.#adopt(native(() => this.#native.weight(place, shape, dtype)));
+    return this.#adopt(
+      native(() => this.#native.weight(place, shape, dtype)),
+      shape,
+      dtype,
+    );
   }
 
   /** Frees what is made again when it is wanted: a weight's packed copies, and the plain values of a {@link weight}. */
@@ -159,12 +170,20 @@ export class Device {
   }
 
   zeros(shape: readonly number[], dtype: DType): Tensor {
-    return this.#adopt(native(() => this.#native.zeros(shape, dtype)));
+    return this.#adopt(
+      native(() => this.#native.zeros(shape, dtype)),
+      shape,
+      dtype,
+    );
   }
 
   /** A tensor on the memory of another; see {@link Tensor.part}. */
   view(tensor: Tensor, first: number, shape: readonly number[]): Tensor {
-    return this.#adopt(native(() => this.#native.view(tensor.handle, first, shape)));
+    return this.#adopt(
+      native(() => this.#native.view(tensor.handle, first, shape)),
+      shape,
+      tensor.dtype,
+    );
   }
 
   /** Reads a tensor's values; bfloat16 and float16 as their bits. */
@@ -186,28 +205,26 @@ export class Device {
    * and plain objects of such). `body` must be synchronous.
    */
   scope<T>(body: () => T): T {
+    const outer = this.#scopes.at(-1);
     const made = new Set<Tensor>();
     this.#scopes.push(made);
-    let result: T;
     try {
-      result = body();
-    } catch (error) {
-      for (const tensor of made) tensor.dispose();
-      throw error;
+      const result = body();
+      for (const tensor of tensorsIn(result)) {
+        if (!made.delete(tensor)) continue;
+        if (outer) outer.add(tensor);
+        else this.#watch(tensor);
+      }
+      return result;
     } finally {
+      for (const tensor of made) tensor.dispose();
       this.#scopes.pop();
     }
-    const outer = this.#scopes.at(-1);
-    for (const tensor of tensorsIn(result)) {
-      if (made.delete(tensor)) outer?.add(tensor);
-    }
-    for (const tensor of made) tensor.dispose();
-    return result;
   }
 
   /** Takes a tensor out of the scope that it was made in: it lives until it is disposed of. */
   forget(tensor: Tensor): void {
-    for (const scope of this.#scopes) scope.delete(tensor);
+    if (this.#leaveScope(tensor)) this.#watch(tensor);
   }
 
   /** Bytes of the device's pool. */
@@ -249,23 +266,26 @@ export class Device {
     this.dispose();
   }
 
-  #adopt(info: TensorInfo): Tensor {
-    const tensor = new Tensor(this, info, () => {
-      this.#leaks.unregister(tensor);
-      this.forget(tensor);
-      this.#native.release(info.handle);
-    });
-    this.#leaks.register(tensor, info.handle, tensor);
-    this.#scopes.at(-1)?.add(tensor);
+  #adopt(handle: Handle, shape: readonly number[], dtype: DType): Tensor {
+    const tensor = new Tensor(this, handle, shape, dtype, this.#release);
+    const scope = this.#scopes.at(-1);
+    if (scope) scope.add(tensor);
+    else this.#watch(tensor);
     return tensor;
   }
-}
 
-function toHandles(value: unknown): unknown {
-  if (value instanceof Tensor) return value.handle;
-  if (Array.isArray(value)) return typeof value[0] === 'object' ? value.map(toHandles) : value;
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toHandles(item)]));
+  #watch(tensor: Tensor): void {
+    this.#leaks.register(tensor, tensor.handle, tensor);
+  }
+
+  readonly #release = (tensor: Tensor, handle: Handle): void => {
+    if (!this.#leaveScope(tensor)) this.#leaks.unregister(tensor);
+    this.#native.release(handle);
+  };
+
+  #leaveScope(tensor: Tensor): boolean {
+    return this.#scopes.some((scope) => scope.delete(tensor));
+  }
 }
 
 function* tensorsIn(value: unknown): Generator<Tensor> {

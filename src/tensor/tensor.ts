@@ -1,4 +1,4 @@
-import type { DType, Handle, TensorInfo } from '../binding';
+import type { DType, Handle } from '../binding';
 import { GlnetError } from '../errors';
 import type { Device, TensorData } from './device';
 
@@ -11,14 +11,20 @@ export class Tensor {
   readonly shape: readonly number[];
   readonly dtype: DType;
   #handle: Handle | undefined;
-  readonly #release: () => void;
+  readonly #release: (tensor: Tensor, handle: Handle) => void;
 
   /** Made by devices only. */
-  constructor(device: Device, info: TensorInfo, release: () => void) {
+  constructor(
+    device: Device,
+    handle: Handle,
+    shape: readonly number[],
+    dtype: DType,
+    release: (tensor: Tensor, handle: Handle) => void,
+  ) {
     this.device = device;
-    this.shape = info.shape;
-    this.dtype = info.dtype;
-    this.#handle = info.handle;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.#handle = handle;
     this.#release = release;
   }
 
@@ -72,7 +78,7 @@ export class Tensor {
   /** Gives the memory back, in stream order: work that is queued still sees it. Idempotent. */
   dispose(): void {
     if (this.#handle === undefined) return;
-    this.#release();
+    this.#release(this, this.#handle);
     this.#handle = undefined;
   }
 
