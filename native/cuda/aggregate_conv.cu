@@ -341,8 +341,7 @@ class Run {
 
   void operator()() {
     for (const TapSet& set : plan_.by_taps) {
-      fill_taps(context_, set.rows, row_taps(set));
-      fill_taps(context_, set.columns, column_taps(set));
+      fill_taps(context_, set.rows, set.columns, 1, row_taps(set));
     }
     for (patch_ = 0; patch_ < plan_.batch; patch_ += plan_.group) {
       count_ = std::min(plan_.group, plan_.batch - patch_);
