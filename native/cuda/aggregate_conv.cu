@@ -486,14 +486,14 @@ class Run {
       product.split = kernel;
       product.split_stride = channels;
       product.columns *= kernel;
-      tensor_gemm(context_, product, Products{floats_at(plan_.columns), kernel, channels_}, parts);
+      tensor_gemm(context_, product, Rows{floats_at(plan_.columns), product.columns}, parts);
     }
     for (const TapSet& set : plan_.by_taps) {
       TensorProduct product = product_of(set.parts, false);
       product.split = kernel * kernel;
       product.split_stride = channels;
       product.columns *= product.split;
-      tensor_gemm(context_, product, Products{floats_at(set.products), product.split, channels_}, parts);
+      tensor_gemm(context_, product, Rows{floats_at(set.products), product.columns}, parts);
     }
   }
 

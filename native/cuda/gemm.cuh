@@ -185,7 +185,8 @@ struct Finish {
     }
     if (!y) return write_quad(later + sums_at, v, count, whole_sums);
     if (bias) {
-      const Quad<float> more = read_quad(bias + channel, count, false);
+      const bool aligned = reinterpret_cast<uintptr_t>(bias) % sizeof(Quad<float>) == 0;
+      const Quad<float> more = read_quad(bias + channel, count, count >= 4 && aligned);
       for (int i = 0; i < 4; ++i) v.v[i] += more.v[i];
     }
     if (addend) {

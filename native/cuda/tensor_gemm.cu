@@ -32,9 +32,15 @@ constexpr int kLine = kOctets + 1;
 /// So few steps are not worth cutting.
 constexpr int kLeastSteps = 8;
 
-/// Eight neighbours along k.
+/// Eight neighbours along k; at the end four sums.
 struct alignas(16) Octet {
   uint16_t v[8];
+
+  __device__ Quad<float> as_quad() const {
+    Quad<float> q;
+    std::memcpy(&q, v, sizeof q);
+    return q;
+  }
 };
 
 /// kRowWarps x kColumnWarps warps, each with kRowSquares x kColumnSquares squares of 16 x 16. Sums go out
@@ -74,22 +80,24 @@ struct TensorTile {
     }
   }
 
-  /// Calls put(row, column, quad) for all of the tile that is the lane's.
-  template <class Put>
-  __device__ __forceinline__ void finish(Put&& put) {
-    constexpr int kStride = 5;  // quads: 4 of a line, and one that spreads lines over the banks
-    constexpr int kSquare = 16 * kStride;
-    SHARED_ARRAY(Quad<float>, squares, kWarps * kSquare);
+  /// Calls put(row, column, quad) for all of the tile that is the lane's. `tiles` holds the warps' lines of
+  /// squares meanwhile.
+  template <class Array, class Put>
+  __device__ __forceinline__ void finish(Array tiles, Put&& put) {
+    constexpr int kSide = 16 * kColumnSquares, kQuads = kSide / 4;
+    constexpr int kStride = kQuads + 2;  // spreads the lines over the banks
+    static_assert(kWarps * 16 * kStride <= kStages * kStage);
+    const int begin = warp * 16 * kStride;
     UNROLL for (int i = 0; i < kRowSquares; ++i) {
       UNROLL for (int j = 0; j < kColumnSquares; ++j) {
-        store_matrix_sync(&squares[warp * kSquare], sums[i][j], 4 * kStride);
-        __syncwarp();
-        UNROLL for (int quad = lane; quad < 64; quad += 32) {
-          const Quad<float> q = squares[warp * kSquare + quad / 4 * kStride + quad % 4];
-          put(row_of(i) + quad / 4, column_of(j) + 4 * (quad % 4), q);
-        }
-        __syncwarp();
+        store_matrix_sync(&tiles[begin + 4 * j], sums[i][j], 4 * kStride);
       }
+      __syncwarp();
+      for (int quad = lane; quad < 16 * kQuads; quad += 32) {
+        const Octet bits = tiles[begin + quad / kQuads * kStride + quad % kQuads];
+        put(row_of(i) + quad / kQuads, column_of(0) + 4 * (quad % kQuads), bits.as_quad());
+      }
+      __syncwarp();
     }
   }
 };
@@ -145,24 +153,25 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
     }
     product.advance(at, kTensorDepth);
   };
-  const auto copy_single = [&](int stage, int step) {
+  const auto copy_single = [&](int stage) {
     Octet left[kLeftCopies] = {}, right[kRightCopies] = {};
     UNROLL for (int j = 0; j < 8; ++j) {
-      const TensorProduct::Place one = product.locate(step * kTensorDepth + 8 * octet + j);
-      if (one.source == product.count) break;
-      const TensorProduct::Source source = product.sources[one.source];
+      if (at.source == product.count) break;
+      const TensorProduct::Source source = product.sources[at.source];
       UNROLL for (int i = 0; i < kLeftCopies; ++i) {
-        const int y = row[i] + one.row, x = column[i] + one.column;
+        const int y = row[i] + at.row, x = column[i] + at.column;
         if (!product.inside(y, x)) continue;
         const int pixel = patch[i] * source.map_stride + y * product.width + x;
-        left[i].v[j] = source.x[static_cast<int64_t>(pixel) * source.channels + one.channel].bits;
+        left[i].v[j] = source.x[static_cast<int64_t>(pixel) * source.channels + at.channel].bits;
       }
       const int tap =
-          one.row * product.row_stride + one.column * product.tap_stride + source.first + one.channel;
+          at.row * product.row_stride + at.column * product.tap_stride + source.first + at.channel;
       UNROLL for (int i = 0; i < kRightCopies; ++i) {
         if (begin[i] >= 0) right[i].v[j] = product.weights[begin[i] + tap].bits;
       }
+      product.advance(at, 1);
     }
+    product.advance(at, kTensorDepth - 8);
     UNROLL for (int i = 0; i < kLeftCopies; ++i) {
       tiles[stage * Tile::kStage + (line + i * kLines) * kLine + octet] = left[i];
     }
@@ -178,7 +187,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
       if constexpr (kWhole) {
         copy_whole(stage);
       } else {
-        copy_single(stage, step);
+        copy_single(stage);
       }
     }
     copies.commit();
@@ -192,7 +201,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
     copy(step + kStages - 1);
     tile.multiply(tiles, (step - first_step) % kStages * Tile::kStage);
   }
-  tile.finish([&](int row, int column, const Quad<float>& sums) {
+  __syncthreads();
+  tile.finish(tiles, [&](int row, int column, const Quad<float>& sums) {
     const int rest = product.columns - first_column - column;
     if (first_row + row < product.rows() && rest > 0) {
       ending.store(first_row + row, first_column + column, sums, rest);
@@ -334,6 +344,6 @@ void tensor_gemm(const Context& context, const TensorProduct& product, const End
 }
 
 template void tensor_gemm(const Context&, const TensorProduct&, const Finish<bfloat16>&, void*);
-template void tensor_gemm(const Context&, const TensorProduct&, const Products&, void*);
+template void tensor_gemm(const Context&, const TensorProduct&, const Rows&, void*);
 
 }  // namespace glnet::cuda

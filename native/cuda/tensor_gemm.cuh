@@ -7,7 +7,7 @@
 namespace glnet::cuda {
 
 /// A convolution of maps on one grid, whose channels follow each other. Weights are [K, kh, kw, C]; with
-/// `split`, a column of the product is an output and one of so many of its taps.
+/// `split`, a column of the product is one of so many taps and, fastest, an output.
 struct TensorProduct {
   static constexpr int kMostSources = 16;
   /// Maps [N, height, width, channels].
@@ -89,7 +89,8 @@ struct TensorProduct {
   }
   /// Where a column's weights begin; -1 for columns past the last.
   __device__ int begin(int column) const {
-    return column < columns ? column / split * column_stride + column % split * split_stride : -1;
+    const int outputs = columns / split;
+    return column < columns ? column % outputs * column_stride + column / outputs * split_stride : -1;
   }
 };
 
@@ -112,7 +113,17 @@ inline const bfloat16* tensor_weight(const View& weight, const Context& context)
   return static_cast<const bfloat16*>(same ? weight.data : context.packed.front());
 }
 
-/// Multiplies, and hands the sums to `ending`: Finish<bfloat16> or Products. `parts`: room for
+/// Writes the product as it is: [rows, stride].
+struct Rows {
+  float* to;
+  int stride;
+
+  __device__ __forceinline__ void store(int64_t row, int column, const Quad<float>& v, int count) const {
+    write_quad(to + row * stride + column, v, count, count >= 4 && stride % 4 == 0);
+  }
+};
+
+/// Multiplies, and hands the sums to `ending`: Finish<bfloat16> or Rows. `parts`: room for
 /// tensor_cut(...).bytes.
 template <class Ending>
 void tensor_gemm(const Context& context, const TensorProduct& product, const Ending& ending, void* parts);

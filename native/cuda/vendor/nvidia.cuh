@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cuda_runtime.h>
-#include <mma.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -98,43 +97,71 @@ class AsyncCopies {
 };
 
 // Products of 16 x 16 matrices of bfloat16 by a whole warp, summed in float32: see emulator/mma.h. Elements
-// of the arrays in shared memory may be structs of several numbers.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-using LeftFragment =
-    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major>;
-using RightFragment =
-    nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::col_major>;
-using SumFragment = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float>;
-using nvcuda::wmma::fill_fragment;
-using nvcuda::wmma::mma_sync;
+// of the arrays in shared memory may be structs of several numbers. By ldmatrix and mma, since nvcc makes
+// single loads of wmma's. Which lane has what: PTX ISA, "Matrix fragments for mma.m16n8k16".
+/// Rows of the left matrix, columns of the right one.
+template <int>
+struct Fragment {
+  unsigned parts[4];
+};
+using LeftFragment = Fragment<0>;
+using RightFragment = Fragment<1>;
+/// The left and the right 8 columns; of each, two of row lane / 4 and two of the eighth row after it.
+struct SumFragment {
+  float sums[2][4];
+};
 
-template <class Fragment, class E>
-__device__ __forceinline__ void load_matrix_sync(Fragment& to, const E* from, unsigned stride) {
-  nvcuda::wmma::load_matrix_sync(to, reinterpret_cast<const __nv_bfloat16*>(from), stride);
+__device__ __forceinline__ void fill_fragment(SumFragment& fragment, float value) {
+  UNROLL for (int i = 0; i < 2; ++i) {
+    UNROLL for (int j = 0; j < 4; ++j) fragment.sums[i][j] = value;
+  }
 }
+
+/// `stride`: numbers from one line to the next.
+template <int kSide, class E>
+__device__ __forceinline__ void load_matrix_sync(Fragment<kSide>& to, const E* from, unsigned stride) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+  // Eight lanes give the lines of each quarter. Those of the left matrix go down first, of the right one
+  // along k.
+  const unsigned lane = threadIdx.x % 32, quarter = lane / 8;
+  const unsigned below = kSide == 0 ? quarter % 2 : quarter / 2,
+                 along = kSide == 0 ? quarter / 2 : quarter % 2;
+  const auto begin = static_cast<unsigned>(__cvta_generic_to_shared(from));
+  const unsigned at = begin + 2 * ((8 * below + lane % 8) * stride + 8 * along);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to.parts[0]), "=r"(to.parts[1]), "=r"(to.parts[2]), "=r"(to.parts[3])
+               : "r"(at)
+               : "memory");
+#else
+  __trap();  // compiled for older devices too, but never launched there
+#endif
+}
+
+__device__ __forceinline__ void mma_sync(SumFragment& d, const LeftFragment& a, const RightFragment& b,
+                                         const SumFragment& c) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+  UNROLL for (int i = 0; i < 2; ++i) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%10, %11, %12, %13};"
+        : "=f"(d.sums[i][0]), "=f"(d.sums[i][1]), "=f"(d.sums[i][2]), "=f"(d.sums[i][3])
+        : "r"(a.parts[0]), "r"(a.parts[1]), "r"(a.parts[2]), "r"(a.parts[3]), "r"(b.parts[2 * i]),
+          "r"(b.parts[2 * i + 1]), "f"(c.sums[i][0]), "f"(c.sums[i][1]), "f"(c.sums[i][2]),
+          "f"(c.sums[i][3]));
+  }
+#else
+  __trap();
+#endif
+}
+
 template <class E>
 __device__ __forceinline__ void store_matrix_sync(E* to, const SumFragment& from, unsigned stride) {
-  nvcuda::wmma::store_matrix_sync(reinterpret_cast<float*>(to), from, stride, nvcuda::wmma::mem_row_major);
+  const unsigned lane = threadIdx.x % 32;
+  UNROLL for (unsigned i = 0; i < 2; ++i) {
+    float* at = reinterpret_cast<float*>(to) + lane / 4 * stride + 8 * i + lane % 4 * 2;
+    *reinterpret_cast<float2*>(at) = {from.sums[i][0], from.sums[i][1]};
+    *reinterpret_cast<float2*>(at + 8 * stride) = {from.sums[i][2], from.sums[i][3]};
+  }
 }
-#else
-// Compiled for older devices too, but never launched there.
-struct LeftFragment {};
-struct RightFragment {};
-struct SumFragment {};
-__device__ inline void fill_fragment(SumFragment&, float) {
-  __trap();
-}
-__device__ inline void mma_sync(SumFragment&, const LeftFragment&, const RightFragment&, const SumFragment&) {
-  __trap();
-}
-template <class Fragment, class E>
-__device__ void load_matrix_sync(Fragment&, const E*, unsigned) {
-  __trap();
-}
-template <class E>
-__device__ void store_matrix_sync(E*, const SumFragment&, unsigned) {
-  __trap();
-}
-#endif
 
 }  // namespace glnet::cuda
