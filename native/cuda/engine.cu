@@ -61,9 +61,10 @@ cudaDeviceProp properties_of(int index) {
   return properties;
 }
 
-cudaEvent_t make_event() {
+/// `flags`: cudaEventBlockingSync for waits that may be long, which then leave the processor to others.
+cudaEvent_t make_event(unsigned flags) {
   cudaEvent_t event;
-  check_cuda(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | cudaEventDisableTiming), "event");
+  check_cuda(cudaEventCreateWithFlags(&event, flags | cudaEventDisableTiming), "event");
   return event;
 }
 
@@ -78,8 +79,8 @@ class Gpu final : public Engine {
     for (Slot& slot : slots_) {
       check_cuda(cudaMallocHost(&slot.host, kSlotBytes), "pinned memory");
       check_cuda(cudaMalloc(&slot.device, kSlotBytes), "staging memory");
-      slot.host_free = make_event();
-      slot.device_free = make_event();
+      slot.host_free = make_event(cudaEventDefault);
+      slot.device_free = make_event(cudaEventDefault);
     }
   }
 
@@ -196,7 +197,7 @@ class Gpu final : public Engine {
         marks_.pop_back();
       }
     }
-    if (!event) event = make_event();
+    if (!event) event = make_event(cudaEventBlockingSync);
     auto mark = std::make_unique<Passed>(*this, event);
     check_cuda(cudaEventRecord(event, compute_), "cudaEventRecord");
     return mark;

@@ -100,8 +100,8 @@ const bandBytes = 8 << 20;
  * global branches keep none in memory while patches are computed, nor the local one while it waits for the second global pass.
  */
 const manyPatches = 24;
-/** Rows of the bands in which the result is stitched. */
-const stitchRows = 256;
+/** Labels of the bands in which the result is stitched: few waits, little memory. */
+const stitchPixels = 2 << 20;
 
 /** The outputs that a mode can give. */
 export function outputsOf(mode: SegmentMode): readonly Output[] {
@@ -588,7 +588,8 @@ class Prediction {
   }
 
   async #stitch(): Promise<void> {
-    const { height } = this.#raster;
+    const { width, height } = this.#raster;
+    const stitchRows = Math.max(1, Math.floor(stitchPixels / width));
     for (const [output, sources] of this.#sources) {
       const stitchAt = (row: number): Promise<Band> => {
         checkAborted(this.#options.signal);
