@@ -5,8 +5,7 @@
  *
  * Nothing is measured on a GPU, and nothing computed: the program runs as on CUDA, with its kernels' workspaces, on the
  * emulator's memory alone (GLNET_EMULATOR_DRY), and the pool is asked for its peak. It is the same on every GPU. Left
- * out are CUDA's context, the kernels' code, and cuDNN with its workspaces, where that is used. The library is built
- * by: node scripts/native.js build emulator
+ * out are CUDA's context and the kernels' code. The library is built by: node scripts/native.js build emulator
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

@@ -1,14 +1,15 @@
 /**
  * Times whole segmentations, each in a process of its own: seconds by stage, patches per second, peak memory; beside
- * PyTorch where python3 has it, and in mode global-to-local onnxruntime where Node.js has it: the plain networks of
- * bench/peers, from the pixels to the logits.
+ * PyTorch where python3 has it, and on the CPU in mode global-to-local onnxruntime where Node.js has it: the plain networks
+ * of bench/peers, from the pixels to the logits.
  *
  *   npm run bench -- bench/model.ts [--size 2448] [--modes global-to-local,bidirectional] [--backbone resnet50]
  *                    [--classes 7] [--batch 2] [--threads 2] [--precision float32,bfloat16] [--runs 3] [--no-peer]
- *                    [--out bench/results/model.json]
+ *                    [--device cuda] [--images 4] [--out bench/results/model.json]
  *
  * Weights are random, and so is the image: neither changes what is computed. The weights lie in a file, as a user's
- * do, so that loading counts, and so does the stitching of the labels. What is timed is the compiled package.
+ * do, so that loading counts, and so does the stitching of the labels. With --images there are later ones, timed by
+ * themselves. What is timed is the compiled package.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -36,6 +37,8 @@ const { values: options } = parseArgs({
     batch: { type: 'string', default: '2' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     precision: { type: 'string', default: 'float32' },
+    device: { type: 'string', default: 'cpu' },
+    images: { type: 'string', default: '1' },
     runs: { type: 'string', default: '3' },
     peer: { type: 'boolean', default: true },
     out: { type: 'string' },
@@ -57,10 +60,13 @@ async function main(): Promise<void> {
     const precisions = options.precision.split(',') as Precision[];
     const results: Result[] = [];
     for (const mode of modes) {
-      const peer = options.peer ? timePeer(mode) : undefined;
+      const onCpu = options.device === 'cpu';
+      const plain = options.peer && onCpu ? timePeer(mode, 'float32') : undefined;
       const onnxruntime =
-        options.peer && mode === 'global-to-local' ? await timeOnnxRuntime(weights) : undefined;
+        options.peer && onCpu && mode === 'global-to-local' ? await timeOnnxRuntime(weights) : undefined;
       for (const precision of precisions) {
+        // A CPU of today computes no faster in PyTorch's bfloat16; a GPU does.
+        const peer = options.peer && !onCpu ? timePeer(mode, precision) : plain;
         const reports = Array.from({ length: Number(options.runs) }, () => runOnce(weights, mode, precision));
         const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
         const middle = reports.find((report) => report.totalSeconds === seconds)!;
@@ -79,10 +85,17 @@ interface Peer {
   torch?: string;
   onnxruntime?: string;
   seconds: number;
+  /** Of the later images. */
+  warmSeconds?: number;
   peakBytes: number;
+  /** What tensors took of a GPU at most. */
+  poolPeakBytes?: number;
 }
 
-function timePeer(mode: Mode): Peer | undefined {
+/** Of the timed process. */
+type Report = SegmentReport & { device: string; warmSeconds?: number };
+
+function timePeer(mode: Mode, precision: Precision): Peer | undefined {
   const { backbone, classes, threads } = options;
   return runPyTorch<Peer>('segment.py', [
     `--mode=${mode}`,
@@ -90,6 +103,9 @@ function timePeer(mode: Mode): Peer | undefined {
     `--classes=${classes}`,
     `--image=${size}`,
     `--threads=${threads}`,
+    `--precision=${precision}`,
+    `--device=${options.device.split(':')[0]}`,
+    `--images=${options.images}`,
   ]);
 }
 
@@ -101,14 +117,14 @@ interface Result {
   mode: Mode;
   precision: Precision;
   seconds: number;
-  reports: SegmentReport[];
-  median: SegmentReport;
+  reports: Report[];
+  median: Report;
   /** PyTorch. */
   peer: Peer | undefined;
   onnxruntime: Peer | undefined;
 }
 
-function runOnce(weights: string, mode: Mode, precision: Precision): SegmentReport {
+function runOnce(weights: string, mode: Mode, precision: Precision): Report {
   const job = {
     weights,
     size,
@@ -116,16 +132,18 @@ function runOnce(weights: string, mode: Mode, precision: Precision): SegmentRepo
     precision,
     batch: Number(options.batch),
     threads: Number(options.threads),
+    device: options.device,
+    images: Number(options.images),
   };
   const args = [path.join(__dirname, 'support/segment-once.js'), JSON.stringify(job)];
   const { stdout, status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   if (status !== 0) throw new Error(`the timed process ended with ${status}`);
-  return JSON.parse(stdout.toString()) as SegmentReport;
+  return JSON.parse(stdout.toString()) as Report;
 }
 
 function print(results: Result[]): void {
   console.log(
-    `${size}x${size}, ${options.backbone}, ${options.classes} classes, median of ${options.runs} runs`,
+    `${size}x${size}, ${options.backbone}, ${options.classes} classes, median of ${options.runs} runs, ${results[0]!.median.device}`,
   );
   for (const {
     mode,
@@ -145,12 +163,23 @@ function print(results: Result[]): void {
       formatTable([
         ['  total', `${formatSeconds(seconds)}${beside((each) => formatSeconds(each.seconds))}`],
         ...Object.entries(stages).map(([stage, value]) => [`    ${stage}`, formatSeconds(value)] as const),
+        ...(report.warmSeconds === undefined
+          ? []
+          : [
+              [
+                '  a later image',
+                `${formatSeconds(report.warmSeconds)}${beside((each) => formatSeconds(each.warmSeconds ?? Number.NaN))}`,
+              ] as const,
+            ]),
         ['  patches', `${report.patches} at ${report.patchesPerSecond.toFixed(2)}/s`],
         [
           '  multiply-adds',
           `${(report.multiplyAdds / 1e9).toFixed(0)} G, ${((2e-9 * report.multiplyAdds) / (stages.global + stages.patches)).toFixed(0)} GFLOP/s`,
         ],
-        ['  pool peak', formatBytes(report.poolPeakBytes)],
+        [
+          '  pool peak',
+          `${formatBytes(report.poolPeakBytes)}${beside((each) => (each.poolPeakBytes ? formatBytes(each.poolPeakBytes) : '-'))}`,
+        ],
         [
           '  process peak',
           `${formatBytes(report.processPeakBytes)}${beside((each) => formatBytes(each.peakBytes))}`,
@@ -177,6 +206,7 @@ function saveResults(file: string, config: ModelConfig, results: Result[]): void
     patch,
     global,
     batch: Number(options.batch),
+    device: results[0]!.median.device,
   };
   save(file, { settings, results });
 }

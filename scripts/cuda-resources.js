@@ -8,7 +8,7 @@
  * --check is 'N passed, M failed', where a file and a kernel count as one each.
  */
 const { execFileSync } = require('node:child_process');
-const { existsSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } = require('node:fs');
+const { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const path = require('node:path');
 
 const root = path.join(__dirname, '..');
@@ -122,23 +122,20 @@ function readBuild(report) {
   const objects = path.join(build, 'native', 'cuda', 'CMakeFiles');
   const files = readdirSync(path.join(root, 'native', 'cuda')).filter((file) => file.endsWith('.cu'));
   for (const file of files.sort()) {
-    // What sees cuDNN's wrapper is compiled with and without it, everything else once for both libraries. Where
-    // a file has changed from one to the other, the older objects lie there still.
-    const built = [['glnet_cuda_kernels'], ['glnet_cuda', 'glnet_cuda_no_cudnn']]
-      .map((targets) => targets.map((target) => path.join(objects, `${target}.dir`, `${file}.o`)))
-      .filter((objects) => objects.every((object) => existsSync(object)))
-      .reduce((a, b) => (a.length > 0 && statSync(a[0]).mtimeMs > statSync(b[0]).mtimeMs ? a : b), []);
-    const wrong = built.length === 0 ? ['was not compiled'] : [];
-    for (const [i, object] of built.entries()) {
+    const object = path.join(objects, 'glnet_cuda.dir', `${file}.o`);
+    const wrong = [];
+    if (existsSync(object)) {
       const found = readObject(object);
       // Without kernels a file needs no code. One that is taken to have none is compiled for one architecture.
       const missing = archs.filter((arch) =>
         [...found.values()].some(({ registers }) => !registers.has(arch)),
       );
       if (missing.length > 0) wrong.push(`has no code for sm_${missing.join(', sm_')}`);
-      for (const [name, row] of i === 0 ? [...found].sort() : []) {
+      for (const [name, row] of [...found].sort()) {
         kernels.set(`${file} ${name}`, { file, name, ...row });
       }
+    } else {
+      wrong.push('was not compiled');
     }
     report(file, wrong);
   }

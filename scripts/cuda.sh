@@ -4,8 +4,6 @@
 #   bash scripts/cuda.sh            the toolkit of CUDACXX, the PATH, CUDA_HOME, CUDA_PATH or /usr/local/cuda if it
 #                                   is new enough, else the pinned one, from PyPI into .cache/cuda (200 MB)
 #   bash scripts/cuda.sh --pinned   the pinned one, whatever else is there
-#   ... --cudnn                     prints a second line: the folder of cuDNN's headers, looked for in CUDNN_HOME,
-#                                   CUDNN_PATH, the toolkit and the system, else fetched
 #
 # Only compilers, headers and static libraries: no GPU and no driver are needed. Messages go to stderr.
 # Exit code 3: there is no toolkit, and none could be fetched; everything else of the project builds without one.
@@ -17,8 +15,6 @@ oldest=12.8
 # PTX of CUDA 13.0 is taken by every driver that runs CUDA 13. The smallest set that compiles and links:
 toolkit_packages=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
   nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.51)
-# The same headers as nvidia-cudnn-cu13, in 14 MB instead of 314; the oldest for CUDA 13, so that any 9.x may be loaded.
-cudnn_packages=(nvidia-cudnn-jit-cu13==9.12.0.46)
 
 say() { echo "cuda: $*" >&2; }
 fail() {
@@ -26,13 +22,12 @@ fail() {
   exit 3
 }
 
-pinned=0 cudnn=0
+pinned=0
 for option in "$@"; do
   case $option in
     --pinned) pinned=1 ;;
-    --cudnn) cudnn=1 ;;
     *)
-      say "unknown option '$option'; expected --pinned or --cudnn"
+      say "unknown option '$option'; expected --pinned"
       exit 2
       ;;
   esac
@@ -78,7 +73,7 @@ fetch() {
     --retries 2 --target "$folder.part" "$@" >&2; then
     rm -rf "$folder.part"
     fail "the packages could not be fetched from PyPI (pip's messages are above). They are needed once: without the" \
-      "network, install CUDA $oldest or later and set CUDA_HOME, and cuDNN's headers and set CUDNN_HOME."
+      "network, install CUDA $oldest or later and set CUDA_HOME."
   fi
   "keep_$name" "$folder.part"
   echo "$*" >"$folder.part/.packages"
@@ -92,33 +87,8 @@ keep_toolkit() {
   ln -s lib "$1/lib64"  # where nvcc looks
 }
 
-keep_cudnn() {
-  mv "$1/nvidia/cudnn_jit/include" "$1"
-  rm -rf "$1/nvidia"
-}
-
-find_cudnn() {
-  local folder
-  for folder in "${CUDNN_HOME:+$CUDNN_HOME/include}" "${CUDNN_PATH:+$CUDNN_PATH/include}" "$1/include" \
-    /usr/include "/usr/include/$(uname -m)-linux-gnu"; do
-    if [ -n "$folder" ] && [ -e "$folder/cudnn.h" ]; then
-      echo "$folder"
-      return
-    fi
-  done
-  return 1
-}
-
 if [ "$pinned" -eq 1 ] || ! toolkit=$(find_toolkit); then
   fetch toolkit "${toolkit_packages[@]}"
   toolkit=$PWD/.cache/cuda/toolkit
 fi
 echo "$toolkit"
-
-if [ "$cudnn" -eq 1 ]; then
-  if [ "$pinned" -eq 1 ] || ! headers=$(find_cudnn "$toolkit"); then
-    fetch cudnn "${cudnn_packages[@]}"
-    headers=$PWD/.cache/cuda/cudnn/include
-  fi
-  echo "$headers"
-fi

@@ -4,12 +4,12 @@
 #   bash scripts/gpu-check.sh [--out gpu-check.json] [--build build-gpu] [--no-sanitizer] [--build-only]
 #
 # Needs nvcc 12.8 or later (or pip, to fetch it), CMake and a C++ compiler; no Node.js, no oneDNN. In order:
-#   tests      every case of every op on the GPU, against the reference in double; conv2d without cuDNN too
+#   tests      every case of every op on the GPU, against the reference in double; bfloat16 without tensor cores too
 #   sanitizer  the same under compute-sanitizer's memcheck, racecheck and synccheck, where it is installed
 #              (not initcheck: the tests fill all memory with NaN, which finds what it would)
-#   bench      times of real layers' sizes by our own kernels, in float32 and bfloat16, and of conv2d by cuDNN where it is
-#              installed; for float32 with the floor that the card's own peaks (glnet_cuda_peak) set: the longer of
-#              bytes over bandwidth and operations over rate. A case that fits into the L2 cache may beat it.
+#   bench      times of real layers' sizes in float32 and bfloat16; for float32 with the floor that the card's own peaks
+#              (glnet_cuda_peak) set: the longer of bytes over bandwidth and operations over rate. A case that fits
+#              into the L2 cache may beat it.
 #   torch      PyTorch's times for the same sizes, where python3 has it with CUDA
 # --build-only stops after the build, which needs no GPU: for every architecture where none is found.
 # Exit code: 0 all is well, 1 something failed, 3 nothing could be run here.
@@ -105,7 +105,7 @@ part() {
 }
 
 part tests "$program" --device cuda --json
-part testsWithoutCudnn env GLNET_CUDNN=0 "$program" --device cuda --op conv2d --json
+part testsWithoutTensorCores env GLNET_TENSOR_CORES=0 "$program" --device cuda --op conv2d --json
 
 checks=null
 checker=$(command -v compute-sanitizer || command -v "$toolkit/bin/compute-sanitizer" || true)
@@ -132,11 +132,9 @@ json_from() {
 
 say "bench"
 json_from "$work/peak.json" "$build/glnet_cuda_peak" || failed=1
-json_from "$work/bench.json" env GLNET_CUDNN=0 "$program" --device cuda --bench --json || failed=1
+json_from "$work/bench.json" "$program" --device cuda --bench --json || failed=1
 # Without floors: the peak of tensor cores is not measured here.
-json_from "$work/bfloat16.json" env GLNET_CUDNN=0 "$program" --device cuda --bench --dtype bfloat16 --json || failed=1
-# Our own again where there is no cuDNN.
-json_from "$work/cudnn.json" "$program" --device cuda --bench --op conv2d --json || failed=1
+json_from "$work/bfloat16.json" "$program" --device cuda --bench --dtype bfloat16 --json || failed=1
 # A row of the bench is a line; its floor is its time by the share of the peak that it reached.
 read -r peak_gbps peak_gflops < <(sed -nE 's/.*"gbps": ([0-9.]+), "gflops": ([0-9.]+).*/\1 \2/p' "$work/peak.json")
 awk -v gbps="${peak_gbps:-0}" -v gflops="${peak_gflops:-0}" '
@@ -178,12 +176,11 @@ cat >"$out.part" <<JSON
     "nvcc": "$("$nvcc" --version | sed -nE 's/.*release [0-9.]+, V([0-9.]+).*/\1/p')"
   },
   "tests": $(cat "$work/tests.json"),
-  "testsWithoutCudnn": $(cat "$work/testsWithoutCudnn.json"),
+  "testsWithoutTensorCores": $(cat "$work/testsWithoutTensorCores.json"),
   "sanitizer": $checks,
   "peak": $(cat "$work/peak.json"),
   "bench": $(cat "$work/floors.json"),
   "benchBfloat16": $(cat "$work/bfloat16.json"),
-  "benchCudnn": $(cat "$work/cudnn.json"),
   "torch": $(cat "$work/torch.json")
 }
 JSON

@@ -68,14 +68,13 @@ function cmakeBuild(folder, ...targets) {
 
 /** In a build folder of its own, where the kernels are CUDA. */
 function buildCuda() {
-  const found = spawnSync('bash', ['scripts/cuda.sh', '--cudnn'], {
+  const found = spawnSync('bash', ['scripts/cuda.sh'], {
     cwd: root,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (found.status !== 0) return false;
-  const [toolkit, cudnn] = found.stdout.trim().split('\n');
-  const nvcc = path.join(toolkit, 'bin', 'nvcc');
+  const nvcc = path.join(found.stdout.trim(), 'bin', 'nvcc');
   const folder = path.join(root, 'build-cuda');
   // CMake cannot change a build folder's compiler.
   const cache = path.join(folder, 'CMakeCache.txt');
@@ -86,12 +85,15 @@ function buildCuda() {
   // The packed package lacks the tests.
   const hasTests = fs.existsSync(path.join(root, 'native', 'test'));
   const off = ['CPU', 'EMULATOR', 'BUILD_ADDON'].map((option) => `-DGLNET_${option}=OFF`);
-  const on = ['CUDA', 'CUDNN', ...(hasTests ? ['BUILD_TESTS'] : [])].map((option) => `-DGLNET_${option}=ON`);
-  const places = [`-DCMAKE_CUDA_COMPILER=${nvcc}`, `-DCUDNN_INCLUDE_DIR=${cudnn}`];
-  const configured = spawnSync('cmake', ['-S', '.', '-B', folder, ...on, ...off, ...places], {
-    cwd: root,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const on = ['CUDA', ...(hasTests ? ['BUILD_TESTS'] : [])].map((option) => `-DGLNET_${option}=ON`);
+  const configured = spawnSync(
+    'cmake',
+    ['-S', '.', '-B', folder, ...on, ...off, `-DCMAKE_CUDA_COMPILER=${nvcc}`],
+    {
+      cwd: root,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
   const targets = ['glnet_cuda', ...(hasTests ? ['glnet_native_test'] : [])];
   if (configured.status !== 0 || !cmakeBuild(folder, ...targets)) return false;
   for (const file of ['libglnet_cuda.so', ...targets.slice(1)]) {

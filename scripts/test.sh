@@ -37,11 +37,10 @@ native_tests() { # build folder, the emulator's schedules: all or one, CMake opt
            END { print passed + 0 " passed, " failed + 0 " failed" }'
 }
 
-# Compiles the kernels with nvcc for every architecture, with and without cuDNN, and looks at what they take. No GPU
-# runs them; the test program is built as scripts/gpu-check.sh builds it.
+# Compiles the kernels with nvcc for every architecture, and looks at what they take. No GPU runs them; the test program is built as scripts/gpu-check.sh builds it.
 cuda_tests() {
   node scripts/native.js build cuda || return 1
-  cmake --build build-cuda --target glnet_cuda_no_cudnn glnet_cuda_peak --parallel "$jobs" || return 1
+  cmake --build build-cuda --target glnet_cuda_peak --parallel "$jobs" || return 1
   node scripts/cuda-resources.js --check
 }
 

@@ -1,5 +1,5 @@
-// conv2d, where cudnn.cu does not compute it: an implicit matrix product, see gemm.cu and, for bfloat16 on
-// tensor cores, tensor_gemm.cu for threads and data.
+// conv2d: an implicit matrix product, see gemm.cu and, for bfloat16 on tensor cores, tensor_gemm.cu for
+// threads and data.
 //
 // Moves, from memory, x, the weights, the residual and y once: a block of 128 x 128 reads each element of its
 // rows' pixels once a tap and column of tiles, from the L2 cache, and each weight once a row of tiles. Floor,
@@ -9,7 +9,6 @@
 // Considered, for float32: weights packed as [K, taps, C], which would make their reads contiguous, but is a
 // second copy of those that are trained; Winograd's transform, which needs transformed weights or loses them
 // again.
-#include "cuda/cudnn.h"
 #include "cuda/tensor_gemm.cuh"
 
 namespace glnet::cuda {

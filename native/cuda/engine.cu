@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "cuda/common.cuh"
-#include "cuda/cudnn.h"
 #include "cuda/engine.h"
 
 namespace glnet::cuda {
@@ -178,7 +177,6 @@ class Gpu final : public Engine {
     text << properties.name << ", " << std::fixed
          << static_cast<double>(properties.totalGlobalMem) / (size_t{1} << 30) << " GiB, compute capability "
          << properties.major << "." << properties.minor << ", driver for CUDA " << version_text(driver);
-    if (const std::string cudnn = cudnn_description(); !cudnn.empty()) text << ", " << cudnn;
     return text.str();
   }
 

@@ -41,7 +41,6 @@
 #include "test/cases/triangle_resize.h"
 #include "test/cases/unfold_resize.h"
 #ifdef GLNET_EMULATOR
-#include "test/cases/cudnn.h"
 #include "test/cases/emulator.h"
 #include "test/cases/engine.h"
 #endif
@@ -58,7 +57,6 @@ inline void all_cases(Suite& suite) {
 #ifdef GLNET_EMULATOR
   emulator_cases(suite);
   engine_cases(suite);
-  cudnn_cases(suite);
 #endif
 }
 
