@@ -131,8 +131,12 @@ function emptyKernel(outputs: number, side: number, channels: number): Kernel {
   return { values, bias: new Float64Array(outputs), outputs, side, channels };
 }
 
-/** The products' kernels over their last input channels, each where its tap has it; without the bias, which stays with the products. */
-function gatherProducts({ values, outputs, kernel, channels, side }: Products, count: number): Kernel {
+/** The products' kernels over some of their input channels, each where its tap has it; without the bias, which stays with the products. */
+function gatherProducts(
+  { values, outputs, kernel, channels, side }: Products,
+  first: number,
+  count: number,
+): Kernel {
   const whole = emptyKernel(outputs, kernel + side - 1, count);
   for (let tap = 0; tap < kernel * kernel; tap++) {
     const [dy, dx] = [Math.floor(tap / kernel), tap % kernel];
@@ -141,7 +145,7 @@ function gatherProducts({ values, outputs, kernel, channels, side }: Products, c
         for (let x = 0; x < side; x++) {
           const to = ((k * whole.side + dy + y) * whole.side + dx + x) * count;
           for (let c = 0; c < count; c++) {
-            const at = ((tap * outputs + k) * channels + channels - count + c) * side * side + y * side + x;
+            const at = ((tap * outputs + k) * channels + first + c) * side * side + y * side + x;
             whole.values[to + c]! += values[at]!;
           }
         }
@@ -353,6 +357,53 @@ export interface FoldedLevel {
 }
 
 /**
+ * The composed head over the channels of the other levels as one convolution to the classes: what {@link foldLevel} does for
+ * the last level, with a margin of one pixel.
+ * @param lastChannels the last of the head's input channels, which are not meant
+ */
+export function foldOthers(
+  { taps, sum, products }: ComposedWeights & { products: Products },
+  lastChannels: number,
+): FoldedLevel {
+  const { outputs, kernel, channels } = products;
+  const count = channels - lastChannels;
+  const head = gatherProducts(products, 0, count);
+  const { side } = head;
+  const weight = new Float32Array(outputs * count * side * side);
+  for (let k = 0; k < outputs; k++) {
+    for (let tap = 0; tap < side * side; tap++) {
+      const from = (k * side * side + tap) * count;
+      for (let c = 0; c < count; c++) weight[(k * count + c) * side * side + tap] = head.values[from + c]!;
+    }
+  }
+  // Of u, which each of the shifted maps has, where it lies inside.
+  const inner = toFloat32(taps.bias);
+  const bias = Float32Array.from(toFloat32(sum.bias));
+  for (const [i, value] of inner.entries()) bias[i % outputs]! += value;
+  const edgeOf = (each: Side): FoldedConv => {
+    const line = productsAtEdge(products, each, 0, count);
+    const values = new Float32Array(outputs * count * line.width);
+    const outside = new Float32Array(outputs);
+    for (let k = 0; k < outputs; k++) {
+      for (let x = 0; x < line.width; x++) {
+        const from = (k * line.width + x) * count;
+        for (let c = 0; c < count; c++) values[(k * count + c) * line.width + x] = -line.values[from + c]!;
+      }
+      for (let along = 0; along < kernel; along++)
+        outside[k]! -= inner[tapAt(each, kernel, 0, along) * outputs + k]!;
+    }
+    return {
+      weight: fromFloat32([outputs, count, 1, line.width], values),
+      bias: fromFloat32([outputs], outside),
+    };
+  };
+  return {
+    whole: { weight: fromFloat32([outputs, count, side, side], weight), bias: fromFloat32([outputs], bias) },
+    edges: { top: edgeOf('top'), bottom: edgeOf('bottom'), left: edgeOf('left'), right: edgeOf('right') },
+  };
+}
+
+/**
  * A level of the pyramid and what follows it, as one convolution from its laterals' sums to the classes: smooth*_1,
  * smooth*_2 and the composed head. It leaves out that each of these layers pads with zeros: paths that step outside
  * after one of them come in again with the next. So it is exact where no path steps outside, three pixels from the
@@ -366,7 +417,7 @@ export async function foldLevel(
   smooth2: FoldedConv,
   lastChannels: number,
 ): Promise<FoldedLevel> {
-  const head = gatherProducts(products, lastChannels);
+  const head = gatherProducts(products, products.channels - lastChannels, lastChannels);
   const second = await through(head, smooth2);
   const first = await through(second, smooth1);
   const own = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!] as const;
@@ -427,7 +478,7 @@ async function foldEdge(
   const { outputs } = head;
   const [q, r] = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!];
   // What leaves first at u, r and q.
-  const throughU = productsAtEdge(products, side, head.channels);
+  const throughU = productsAtEdge(products, side, products.channels - head.channels, head.channels);
   const leavingR = linesOf(head, side, 2, -1, r);
   const leavingQ = linesOf(second, side, 3, -1, q);
   const ofQ = [
@@ -492,10 +543,11 @@ async function foldEdge(
   };
 }
 
-/** Of the head, the paths from line 0 through line -1 of u to line 0 of the outputs. */
+/** Of the head, the paths from line 0 of some channels through line -1 of u to line 0 of the outputs. */
 function productsAtEdge(
   { values, outputs, kernel, channels, side: size }: Products,
   side: Side,
+  first: number,
   count: number,
 ): LineKernel {
   const width = kernel + size - 1;
@@ -505,7 +557,7 @@ function productsAtEdge(
     for (let k = 0; k < outputs; k++) {
       for (let x = 0; x < size; x++) {
         for (let c = 0; c < count; c++) {
-          const at = ((tap * outputs + k) * channels + channels - count + c) * size * size;
+          const at = ((tap * outputs + k) * channels + first + c) * size * size;
           whole[(k * width + along + x) * count + c]! += values[at + tapAt(side, size, size - 1, x)]!;
         }
       }
