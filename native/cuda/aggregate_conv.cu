@@ -5,11 +5,13 @@
 //
 // By taps: one matrix product on the source's own grid gives each pixel's products with all k x k matrices of
 // the kernel, [pixels, k k, K]; a gather, the same for all such sources, adds them up for each pixel of y. A
-// block of the gather takes one row of y and up to 32 channels, which are neighbouring threads. First it goes
-// down the columns of each source: for each of its columns and each column of the kernel the sum over the
-// kernel's rows and the taps of the resize, into shared memory. Then along the row, over the kernel's columns
-// and the taps of the resize. A tap that steps outside the target grid has no term, so that the zero padding
-// is exact. It also adds bias, addend and the sums of the direct sources, and writes y once.
+// block of the gather takes three rows of y and up to 32 channels, a thread four of them where products are
+// aligned to that. First it lists, for each source and row of the kernel, the rows that it reads and what
+// each counts in its rows of y. Then it goes down the columns of each source: for each of its columns and
+// each column of the kernel the sum over this list, into shared memory. The three rows of y read much the
+// same, so that this is half of what they read one by one. Then along the rows, over the kernel's columns and
+// the taps of the resize. A tap that steps outside the target grid has no term, so that the zero padding is
+// exact. It also adds bias, addend and the sums of the direct sources, and writes y once.
 //
 // By columns, where outputs are so few that a tile of the product would be mostly idle: each column of the
 // kernel is an output of its own, [pixels, k, K], and the gather adds them up along the row.
@@ -40,9 +42,15 @@ constexpr size_t kMostTapSets = 16;
 constexpr int64_t kBandBytes = 48 << 10;  // of shared memory, for the sums down the columns
 constexpr int64_t kLeastLanes = 8;        // channels of a block, with which the band must fit
 
+constexpr int64_t kGatherBytes = 40 << 10;  // of shared memory for the band, beside the terms
+constexpr int kMostLines = 3;               // of y that a block of the gather does: a Term has 16 bytes
+constexpr int kMostTerms = 256;             // that are there together
+constexpr int kSectorChannels = 8;          // what memory hands out at once
+constexpr int kFlight = 4;                  // loads of a thread that are under way together
+
 /// The products by taps of sources that share their grids, and how they are resized.
 struct TapSource {
-  const float* products;  ///< [patches, height, width, k k, channels]
+  const float* products;  ///< [patches, height, width, k k, stride]
   int64_t patch_stride;   ///< 0 if they are the same for every patch
   const Tap* rows;
   const Tap* columns;
@@ -55,71 +63,189 @@ struct TapSource {
 struct TapSources {
   TapSource sources[kMostTapSets];
   int count;
-  const float* columns;  ///< products by columns, [lines, width, kernel, channels]; nullptr: none
-  int64_t lines;         ///< rows of all patches together
+  int band_columns;      ///< of all sources
+  const float* columns;  ///< products by columns, [lines, width, kernel, stride]; nullptr: none
+  int patches;
   int height, width;
   int kernel;
   int channels;
-  int lanes;  ///< of `channels` at a time
+  int stride;     ///< channels that a product has room for
+  int packs;      ///< of channels that a block does
+  int most_rows;  ///< of a source, with one row of the kernel, that a block reads
+  int pairs;      ///< of a source and a row of the kernel whose terms are there together
 };
 
-/// The band is [columns of all sources, k, lanes].
-template <class T>
+/// Blocks' shares of y: `lines` of a patch, `packs` of `lanes` channels.
+struct GatherShares {
+  int groups, chunks, count;
+
+  __host__ __device__ GatherShares(const TapSources& g, int lanes, int lines)
+      : groups((g.height + lines - 1) / lines),
+        chunks((g.channels + g.packs * lanes - 1) / (g.packs * lanes)),
+        count(g.patches * groups * chunks) {}
+};
+
+/// A row of products with one row of the kernel, and its weight in each line.
+template <int kLines>
+struct alignas(4 + 4 * kLines) Term {
+  int at;
+  float weights[kLines];
+};
+
+template <int kLanes>
+__device__ __forceinline__ void add_weighted(Lanes<float, kLanes>& sum, float weight,
+                                             const Lanes<float, kLanes>& part) {
+  UNROLL
+  for (int i = 0; i < kLanes; ++i) sum.v[i] += weight * part.v[i];
+}
+
+/// Writes the terms of kLines lines from `first_row` on, each row of the source once. Returns their number.
+template <int kLines, class Terms>
+__device__ __forceinline__ int list_terms(Terms terms, int begin, const TapSources& g,
+                                          const TapSource& source, int first_row, int dy) {
+  int count = 0;
+  for (int line = 0; line < kLines; ++line) {
+    const int row = first_row + line + dy - g.kernel / 2;
+    if (first_row + line >= g.height || row < 0 || row >= g.height) continue;
+    const Tap* taps = source.rows + static_cast<int64_t>(row) * source.row_slots;
+    for (int t = 0; t < source.row_slots; ++t) {
+      const Tap tap = taps[t];
+      if (tap.weight == 0) break;
+      const int at = (tap.index * source.width * g.kernel + dy) * g.kernel * g.stride;
+      Term<kLines> term{};
+      int same = 0;
+      for (; same < count; ++same) {
+        term = terms[begin + same];
+        if (term.at == at) break;
+      }
+      if (same == count) {
+        term = {at, {}};
+        ++count;
+      }
+      UNROLL
+      for (int i = 0; i < kLines; ++i) {
+        if (i == line) term.weights[i] = tap.weight;
+      }
+      terms[begin + same] = term;
+    }
+  }
+  return count;
+}
+
+/// The band is [columns of all sources, k, packs, lines]: k is odd, and so is kLines, so that neighbouring
+/// columns lie in different banks.
+template <class T, int kLanes, int kLines>
 __global__ void __launch_bounds__(kThreads, 4) gather_taps_kernel(TapSources g, Finish<T> finish) {
-  DYNAMIC_SHARED(float, band);
+  using Pack = Lanes<float, kLanes>;
+  DYNAMIC_SHARED(Pack, band);
+  SHARED_ARRAY(Term<kLines>, terms, kMostTerms);
+  SHARED_ARRAY(int, counts, kMostTerms);
   const auto thread = static_cast<int>(threadIdx.x);
-  const int lane = thread % g.lanes, first = thread / g.lanes, step = kThreads / g.lanes;
-  const int chunks = (g.channels + g.lanes - 1) / g.lanes, radius = g.kernel / 2;
-  for (int64_t item = blockIdx.x; item < g.lines * chunks; item += gridDim.x) {
-    const int64_t line = item / chunks;
-    const int n = static_cast<int>(item % chunks) * g.lanes + lane;
-    const auto row = static_cast<int>(line % g.height);
-    const int first_dy = std::max(0, radius - row), last_dy = std::min(g.kernel, g.height + radius - row);
-    if (n < g.channels) {
+  const int pack = thread % g.packs, first = thread / g.packs, step = kThreads / g.packs;
+  const int radius = g.kernel / 2, all_pairs = g.count * g.kernel;
+  const GatherShares shares(g, kLanes, kLines);
+  for (auto share = static_cast<int>(blockIdx.x); share < shares.count;
+       share += static_cast<int>(gridDim.x)) {
+    const int n = (share % shares.chunks * g.packs + pack) * kLanes;
+    const int patch = share / shares.chunks / shares.groups;
+    const int row = share / shares.chunks % shares.groups * kLines;
+    for (int pair = 0; pair < all_pairs; pair += g.pairs) {
+      const int last_pair = std::min(pair + g.pairs, all_pairs);
+      for (int i = pair + thread; i < last_pair; i += kThreads) {
+        const int begin = (i - pair) * g.most_rows;
+        counts[i - pair] = list_terms<kLines>(terms, begin, g, g.sources[i / g.kernel], row, i % g.kernel);
+      }
+      __syncthreads();
+      for (int i = first, s = 0; i < g.band_columns * g.kernel && n < g.channels; i += step) {
+        while (i >= (g.sources[s].band + g.sources[s].width) * g.kernel) ++s;
+        const TapSource& source = g.sources[s];
+        const int begin = std::max(s * g.kernel, pair), end = std::min((s + 1) * g.kernel, last_pair);
+        if (begin >= end) continue;
+        const int column = i / g.kernel - source.band, dx = i % g.kernel;
+        const float* from = source.products + patch * source.patch_stride +
+                            (column * g.kernel * g.kernel + dx) * g.stride + n;
+        const int to = (i * g.packs + pack) * kLines;
+        Pack sums[kLines] = {};
+        if (begin > s * g.kernel) {  // the rest of what did not fit
+          UNROLL
+          for (int line = 0; line < kLines; ++line) sums[line] = band[to + line];
+        }
+        for (int p = begin; p < end; ++p) {
+          const int count = counts[p - pair];
+          for (int t = 0; t < count; t += kFlight) {
+            const int place = (p - pair) * g.most_rows + t;
+            Pack parts[kFlight];
+            UNROLL
+            for (int u = 0; u < kFlight; ++u) {
+              if (t + u >= count) continue;
+              const Term<kLines> term = terms[place + u];
+              parts[u] = read_lanes<float, kLanes>(from + term.at);
+            }
+            UNROLL
+            for (int u = 0; u < kFlight; ++u) {
+              if (t + u >= count) continue;
+              const Term<kLines> term = terms[place + u];
+              UNROLL
+              for (int line = 0; line < kLines; ++line) {
+                if (term.weights[line] != 0) add_weighted(sums[line], term.weights[line], parts[u]);
+              }
+            }
+          }
+        }
+        UNROLL
+        for (int line = 0; line < kLines; ++line) band[to + line] = sums[line];
+      }
+      // The next terms are written where these were.
+      __syncthreads();
+    }
+    const int first_line = patch * g.height + row, lines = std::min(kLines, g.height - row);
+    for (int column = first; column < g.width && n < g.channels; column += step) {
+      Pack sums[kLines] = {};
+      const int first_dx = std::max(0, radius - column);
+      const int last_dx = std::min(g.kernel, g.width + radius - column);
+      if (g.columns) {
+        for (int dx = first_dx; dx < last_dx; ++dx) {
+          const int at = (column + dx - radius) * g.kernel + dx;
+          UNROLL
+          for (int line = 0; line < kLines; ++line) {
+            if (line >= lines) continue;
+            const int64_t product = static_cast<int64_t>(first_line + line) * g.width * g.kernel + at;
+            add_weighted(sums[line], 1, read_lanes<float, kLanes>(g.columns + product * g.stride + n));
+          }
+        }
+      }
       for (int s = 0; s < g.count; ++s) {
         const TapSource& source = g.sources[s];
-        const float* products = source.products + line / g.height * source.patch_stride + n;
-        const int64_t row_stride = static_cast<int64_t>(source.width) * g.kernel * g.kernel * g.channels;
-        for (int i = first; i < source.width * g.kernel; i += step) {
-          const int column = i / g.kernel, dx = i % g.kernel;
-          float sum = 0;
-          for (int dy = first_dy; dy < last_dy; ++dy) {
-            const Tap* taps = source.rows + static_cast<int64_t>(row + dy - radius) * source.row_slots;
-            const float* from =
-                products + ((static_cast<int64_t>(column) * g.kernel + dy) * g.kernel + dx) * g.channels;
-            for (int t = 0; t < source.row_slots && taps[t].weight != 0; ++t) {
-              sum += taps[t].weight * from[taps[t].index * row_stride];
-            }
-          }
-          band[(source.band * g.kernel + i) * g.lanes + lane] = sum;
-        }
-      }
-    }
-    __syncthreads();
-    if (n < g.channels) {
-      for (int column = first; column < g.width; column += step) {
-        float sum = 0;
-        for (int dx = 0; g.columns && dx < g.kernel; ++dx) {
-          const int at = column + dx - radius;
-          if (at < 0 || at >= g.width) continue;
-          sum += g.columns[((line * g.width + at) * g.kernel + dx) * g.channels + n];
-        }
-        for (int s = 0; s < g.count; ++s) {
-          const TapSource& source = g.sources[s];
-          for (int dx = 0; dx < g.kernel; ++dx) {
-            const int at = column + dx - radius;
-            if (at < 0 || at >= g.width) continue;
-            const Tap* taps = source.columns + static_cast<int64_t>(at) * source.column_slots;
-            for (int t = 0; t < source.column_slots && taps[t].weight != 0; ++t) {
-              const float part = band[((source.band + taps[t].index) * g.kernel + dx) * g.lanes + lane];
-              sum += taps[t].weight * part;
+        const int slots = source.column_slots;
+        const Tap* taps = source.columns + static_cast<int64_t>(column + first_dx - radius) * slots;
+        for (int dx = first_dx; dx < last_dx; ++dx, taps += slots) {
+          for (int t = 0; t < slots; t += 2) {
+            const Tap left = taps[t], right = tap_at(taps, t + 1, slots);
+            if (left.weight == 0) break;
+            const bool two = right.weight != 0;
+            const int to_left = (((source.band + left.index) * g.kernel + dx) * g.packs + pack) * kLines;
+            const int to_right =
+                two ? (((source.band + right.index) * g.kernel + dx) * g.packs + pack) * kLines : to_left;
+            UNROLL
+            for (int line = 0; line < kLines; ++line) {
+              const Pack a = band[to_left + line], b = band[to_right + line];
+              add_weighted(sums[line], left.weight, a);
+              if (two) add_weighted(sums[line], right.weight, b);
             }
           }
         }
-        finish.store(line * g.width + column, n, Quad<float>{{sum}}, 1);
+      }
+      UNROLL
+      for (int line = 0; line < kLines; ++line) {
+        if (line >= lines) continue;
+        Quad<float> sum{};
+        UNROLL
+        for (int i = 0; i < kLanes; ++i) sum.v[i] = sums[line].v[i];
+        finish.store(static_cast<int64_t>(first_line + line) * g.width + column, n, sum,
+                     std::min(kLanes, g.channels - n));
       }
     }
-    // The next item writes the band again.
+    // The next share writes the band again.
     __syncthreads();
   }
 }
@@ -498,21 +624,26 @@ class Run {
   }
 
   void gather() const {
+    const int stride = channels_;  // of the products
     TapSources g{.sources = {},
                  .count = static_cast<int>(plan_.by_taps.size()),
+                 .band_columns = static_cast<int>(plan_.band_columns),
                  .columns = plan_.by_columns.empty() ? nullptr : floats_at(plan_.columns),
-                 .lines = count_ * plan_.height,
+                 .patches = static_cast<int>(count_),
                  .height = static_cast<int>(plan_.height),
                  .width = static_cast<int>(plan_.width),
                  .kernel = static_cast<int>(plan_.kernel),
                  .channels = channels_,
-                 .lanes = 32};
+                 .stride = stride,
+                 .packs = 1,
+                 .most_rows = 1,
+                 .pairs = 1};
     int band = 0;
     for (size_t i = 0; i < plan_.by_taps.size(); ++i) {
       const TapSet& set = plan_.by_taps[i];
       const Part& part = set.any();
       g.sources[i] = {floats_at(set.products),
-                      part.shared ? 0 : part.pixels() * plan_.area() * channels_,
+                      part.shared ? 0 : part.pixels() * plan_.area() * stride,
                       row_taps(set),
                       column_taps(set),
                       set.rows.slots(),
@@ -521,11 +652,52 @@ class Run {
                       band};
       band += static_cast<int>(part.width());
     }
-    const int64_t lane_bytes = plan_.band_columns * plan_.kernel * 4;
-    while (g.lanes > 1 && (g.lanes / 2 >= channels_ || g.lanes * lane_bytes > kBandBytes)) g.lanes /= 2;
-    const int64_t items = g.lines * ((channels_ + g.lanes - 1) / g.lanes);
-    launch(gather_taps_kernel<T>, static_cast<unsigned>(std::min(items, kMostBlocks)), kThreads,
-           static_cast<size_t>(g.lanes * lane_bytes), stream_of(context_), g,
+    const bool quads = stride % 4 == 0 && 4 * lane_bytes() <= kGatherBytes;
+    return quads ? gather<4>(g) : gather<1>(g);
+  }
+
+  /// Of the band, for a channel of a line.
+  int64_t lane_bytes() const { return plan_.band_columns * plan_.kernel * 4; }
+
+  /// Rows that so many lines read of a source with one row of the kernel.
+  int most_rows(int lines) const {
+    int most = 1;
+    for (const TapSet& set : plan_.by_taps) {
+      most = std::max(most, std::min(lines * set.rows.slots(), set.rows.lengths[0]));
+    }
+    return most;
+  }
+
+  template <int kLanes>
+  void gather(TapSources& g) const {
+    const auto packs_for = [&](int lines) {
+      int packs = 32 / kLanes;
+      while (packs > 1 &&
+             (packs / 2 * kLanes >= g.channels || packs * kLanes * lines * lane_bytes() > kGatherBytes)) {
+        packs /= 2;
+      }
+      return packs;
+    };
+    // Lines read the same rows of the sources, so that they come before channels, of which a few use memory
+    // as well.
+    g.packs = packs_for(kMostLines);
+    const bool fits = g.packs * kLanes >= std::min(g.channels, kSectorChannels) &&
+                      g.packs * kLanes * kMostLines * lane_bytes() <= kGatherBytes &&
+                      most_rows(kMostLines) <= kMostTerms;
+    if (fits && GatherShares(g, kLanes, kMostLines).count >= kBusyBlocks / 2) {
+      return gather<kLanes, kMostLines>(g);
+    }
+    g.packs = packs_for(1);
+    gather<kLanes, 1>(g);
+  }
+
+  template <int kLanes, int kLines>
+  void gather(TapSources& g) const {
+    g.most_rows = most_rows(kLines);
+    g.pairs = kMostTerms / g.most_rows;
+    const int64_t blocks = std::min<int64_t>(GatherShares(g, kLanes, kLines).count, kMostBlocks);
+    launch(gather_taps_kernel<T, kLanes, kLines>, static_cast<unsigned>(blocks), kThreads,
+           static_cast<size_t>(g.packs * kLanes * kLines * lane_bytes()), stream_of(context_), g,
            finish(!plan_.direct.empty(), true));
   }
 

@@ -175,6 +175,11 @@ inline void aggregate_conv_cases(Suite& suite) {
   // Wide sources: a band of which CUDA's shared memory holds fewer channels at once, and none.
   add("150 columns", {whole({1, 3, 150, 16}, {9, 170})}, 40, 3, kBias);
   add("600 columns", {whole({1, 2, 600, 5}, {9, 600})}, 9, 3, kBias);
+  // Rows with so many taps that the gather lists them in rounds.
+  add("two resizes, wide kernels, to 8",
+      {whole({2, 13, 4, 16}, {8, 6, 31, 11}), whole({2, 12, 3, 16}, {14, 5, 31, 11}),
+       whole({2, 14, 5, 16}, {17, 6, 31, 11}), whole({2, 31, 11, 16})},
+      8, 9, kBias);
   // What tensor cores take as one product: by columns, by taps, with a long sum in parts.
   add("several sources, wide kernels, to 7",
       {whole({3, 13, 11, 16}), crops({1, 17, 19, 24}, {0, 4, 2}, {8, 0, 1}, 13, 11), whole({1, 13, 11, 8}),
