@@ -317,6 +317,13 @@ struct Plan {
   int64_t making = 0, sums = 0, columns = 0, parts = 0, workspace_bytes = 0;
 
   int64_t area() const { return kernel * kernel; }
+  /// What a product of so many channels has room for: aligned to quads, unless that takes more tiles of those
+  /// by columns.
+  int64_t room(int64_t channels) const {
+    const int64_t quads = round_up(channels, 4);
+    const auto tiles = [&](int64_t each) { return (kernel * each + kSquare - 1) / kSquare; };
+    return by_columns.empty() || tiles(quads) == tiles(channels) ? quads : channels;
+  }
   bool gathers() const { return !by_taps.empty() || !by_columns.empty(); }
 
  private:
@@ -414,11 +421,11 @@ int64_t Plan::made_bytes(int64_t patches) {
 void Plan::choose_slices() {
   const auto [own, common] = floats();
   slice = outputs, group = batch;
-  while (group > 1 &&
-         (4 * outputs * (group * own + common) > scratch_bytes() || made_bytes(group) > scratch_bytes())) {
+  while (group > 1 && (4 * room(outputs) * (group * own + common) > scratch_bytes() ||
+                       made_bytes(group) > scratch_bytes())) {
     --group;
   }
-  if (4 * outputs * (own + common) <= scratch_bytes()) return;
+  if (4 * room(outputs) * (own + common) <= scratch_bytes()) return;
   // As many outputs as fit, in slices of about the same size. Multiples of 4, so that quads are aligned.
   const int64_t fit = scratch_bytes() / (4 * (own + common)), unit = fit >= 16 ? 16 : 4;
   const int64_t most = std::max(fit / unit * unit, unit), slices = (outputs + most - 1) / most;
@@ -440,13 +447,13 @@ void Plan::lay_out() {
   for (TapSet& set : by_taps) {
     const int64_t pixels = (set.any().shared ? 1 : group) * set.any().pixels();
     set.tables = reserve(static_cast<int64_t>(set.rows.bytes() + set.columns.bytes()));
-    set.products = reserve(4 * pixels * area() * slice);
-    cut(pixels, area() * slice, set.parts, 1);
+    set.products = reserve(4 * pixels * area() * room(slice));
+    cut(pixels, area() * room(slice), set.parts, 1);
   }
   if (accumulates) sums = reserve(4 * group * height * width * slice);
-  if (!by_columns.empty()) columns = reserve(4 * group * height * width * kernel * slice);
+  if (!by_columns.empty()) columns = reserve(4 * group * height * width * kernel * room(slice));
   cut(group * height * width, slice, direct, area());
-  cut(group * height * width, kernel * slice, by_columns, kernel);
+  cut(group * height * width, kernel * room(slice), by_columns, kernel);
   parts = reserve(static_cast<int64_t>(most_parts));
   int64_t most = 0;
   for_each_made([&](Part& part, int64_t pixels) {
@@ -486,6 +493,7 @@ class Run {
  private:
   Tap* row_taps(const TapSet& set) const { return reinterpret_cast<Tap*>(workspace_ + set.tables); }
   Tap* column_taps(const TapSet& set) const { return row_taps(set) + set.rows.bytes() / sizeof(Tap); }
+  int room() const { return static_cast<int>(plan_.room(channels_)); }
   float* floats_at(int64_t place) const { return reinterpret_cast<float*>(workspace_ + place); }
 
   /// The sums of direct sources, of the group's patches and the slice's channels.
@@ -569,7 +577,7 @@ class Run {
       w.split = static_cast<int>(plan_.area());
       w.columns *= w.split;
       gemm(context_, Convolution<T>{maps(set.any(), false), w},
-           Products{floats_at(set.products), w.split, channels_});
+           Products{floats_at(set.products), w.split, room()});
     }
   }
 
@@ -579,6 +587,8 @@ class Run {
     const auto stride = static_cast<int>(plan_.area()) * channels;
     TensorProduct product{.weights = tensor_weight(op_.weight, context_) + output_ * stride,
                           .columns = channels_,
+                          .outputs = channels_,
+                          .room = channels_,
                           .column_stride = stride,
                           .octets = channels % 8 == 0};
     for (const Part& part : parts) {
@@ -609,22 +619,18 @@ class Run {
       product.kernel_height = kernel;
       product.top = -(kernel / 2);
       product.row_stride = kernel * channels;
-      product.split = kernel;
-      product.split_stride = channels;
-      product.columns *= kernel;
+      product.split(kernel, channels, room());
       tensor_gemm(context_, product, Rows{floats_at(plan_.columns), product.columns}, parts);
     }
     for (const TapSet& set : plan_.by_taps) {
       TensorProduct product = product_of(set.parts, false);
-      product.split = kernel * kernel;
-      product.split_stride = channels;
-      product.columns *= product.split;
+      product.split(kernel * kernel, channels, room());
       tensor_gemm(context_, product, Rows{floats_at(set.products), product.columns}, parts);
     }
   }
 
   void gather() const {
-    const int stride = channels_;  // of the products
+    const int stride = room();
     TapSources g{.sources = {},
                  .count = static_cast<int>(plan_.by_taps.size()),
                  .band_columns = static_cast<int>(plan_.band_columns),

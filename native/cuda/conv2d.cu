@@ -31,6 +31,8 @@ TensorProduct product_of(const Conv2d& op) {
                         .top = -op.padding,
                         .left = -op.padding,
                         .columns = size_of(op.weight, 0),
+                        .outputs = size_of(op.weight, 0),
+                        .room = size_of(op.weight, 0),
                         .column_stride = static_cast<int>(op.weight.size() / op.weight.dim(0)),
                         .row_stride = size_of(op.weight, 3) * size_of(op.weight, 1),
                         .tap_stride = size_of(op.weight, 1)};

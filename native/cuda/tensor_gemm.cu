@@ -291,6 +291,12 @@ void TensorProduct::add(const bfloat16* x, int64_t channels, int64_t map_stride,
   octets = octets && channels % 8 == 0 && first % 8 == 0;
 }
 
+void TensorProduct::split(int taps, int stride, int channels) {
+  split_stride = stride;
+  room = channels;
+  columns = taps * channels;
+}
+
 bool on_tensor_cores(DType dtype) {
   // Read once, on the first call, on the submitting thread: that one may change the environment.
   static const bool wanted = wanted_tensor_cores() < 0 ? have_tensor_cores() : wanted_tensor_cores() == 1;

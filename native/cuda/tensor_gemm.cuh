@@ -6,8 +6,8 @@
 
 namespace glnet::cuda {
 
-/// A convolution of maps on one grid, whose channels follow each other. Weights are [K, kh, kw, C]; with
-/// `split`, a column of the product is one of so many taps and, fastest, an output.
+/// A convolution of maps on one grid, whose channels follow each other. Weights are [K, kh, kw, C]. Where
+/// taps are split, a column of the product is a tap and, fastest, an output.
 struct TensorProduct {
   static constexpr int kMostSources = 16;
   /// Maps [N, height, width, channels].
@@ -25,10 +25,12 @@ struct TensorProduct {
   int stride = 1;
   int top = 0, left = 0;  ///< where the first tap of the first pixel lies: minus the padding
   const bfloat16* weights = nullptr;
-  int columns = 0, split = 1;
+  int columns = 0;
+  int outputs = 0,
+      room = 0;  ///< of the columns, every `room` of them begin with so many outputs; the rest are zero
   int column_stride = 0;               ///< of the weights: from one output to the next,
   int row_stride = 0, tap_stride = 0;  ///< from one row of taps to the next, and within a row,
-  int split_stride = 0;                ///< and from one column of an output to the next
+  int split_stride = 0;                ///< and from one of the split taps to the next
   bool octets = true;                  ///< channels, and where they begin, are multiples of 8
 
   /// Pixels of a step's 8 channels in the maps.
@@ -36,6 +38,9 @@ struct TensorProduct {
     int source, row, column, channel;
   };
 
+  /// Makes an output of each of `taps` taps that lie so far apart in the weights, with room for `channels` of
+  /// each.
+  void split(int taps, int stride, int channels);
   void add(const bfloat16* x, int64_t channels, int64_t map_stride, int64_t first);
 
   __host__ __device__ int64_t rows() const { return static_cast<int64_t>(patches) * out_height * out_width; }
@@ -89,8 +94,8 @@ struct TensorProduct {
   }
   /// Where a column's weights begin; -1 for columns past the last.
   __device__ int begin(int column) const {
-    const int outputs = columns / split;
-    return column < columns ? column % outputs * column_stride + column / outputs * split_stride : -1;
+    const int output = column % room;
+    return column < columns && output < outputs ? output * column_stride + column / room * split_stride : -1;
   }
 };
 
