@@ -47,8 +47,8 @@ interface Plan {
   reserved: number;
 }
 
-async function plan(weights: string, mode: Mode, precision: Precision, batch: number): Promise<Plan> {
-  const file = await openModel(weights);
+async function plan(model: string, mode: Mode, precision: Precision, batch: number): Promise<Plan> {
+  const file = await openModel(model);
   const device = new Device({ kind: 'emulator' });
   const store = new NetworkStore(file, device, precision);
   try {
@@ -56,7 +56,6 @@ async function plan(weights: string, mode: Mode, precision: Precision, batch: nu
     const networks = await store.get(mode, outputs);
     device.trim();
     device.resetPeak();
-    const before = device.memory();
     const data = new Uint8Array(size * size * 3);
     const { batch: used } = await predict(
       [networks],
@@ -72,13 +71,14 @@ async function plan(weights: string, mode: Mode, precision: Precision, batch: nu
       },
     );
     if (used !== batch) throw new Error(`batch ${batch} did not fit`);
-    const { peak, reserved, staging } = device.memory();
+    // Weights come when they are first wanted, and stay.
+    const { active: weights, peak, reserved, staging } = device.memory();
     return {
       mode,
       precision,
       batch,
-      weights: before.active,
-      activations: peak - before.active,
+      weights,
+      activations: peak - weights,
       staging,
       total: peak + staging,
       reserved,
