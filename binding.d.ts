@@ -63,9 +63,9 @@ export interface Ops {
   accumulate: { sum: Handle; x: Handle };
   adam: { parameters: readonly Handle[]; firstMoments: readonly Handle[]; secondMoments: readonly Handle[]; gradients: readonly Handle[]; learningRates?: readonly number[]; weightDecays?: readonly number[]; beta1?: number; beta2?: number; epsilon?: number; gradientScale?: number; step?: number };
   add: { a: Handle; b: Handle };
-  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean; overwrite?: boolean };
+  aggregate_conv: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number; windowSkipRows?: number; windowSkipColumns?: number }[]; weight: Handle; bias?: Handle; addend?: Handle; first?: number; relu?: boolean; overwrite?: boolean };
   aggregate_conv_backward_data: { dy: Handle; weight: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; first?: number; addend?: Handle };
-  aggregate_conv_backward_weights: { dy: Handle; source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }; first?: number; dweight: Handle };
+  aggregate_conv_backward_weights: { dy: Handle; source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number; windowSkipRows?: number; windowSkipColumns?: number }; first?: number; dweight: Handle };
   argmax: { x: Handle };
   batch_norm: { x: Handle; weight: Handle; bias: Handle; mean: Handle; variance: Handle; residual?: Handle; epsilon?: number; relu?: boolean };
   batch_norm_backward: { dy: Handle; x: Handle; weight: Handle; mean: Handle; inverseDeviation: Handle; y?: Handle; dweight: Handle; dbias: Handle };
@@ -76,7 +76,7 @@ export interface Ops {
   conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean; overwrite?: boolean };
   conv2d_backward_data: { dy: Handle; weight: Handle; addend?: Handle; height?: number; width?: number; stride?: number; padding?: number };
   conv2d_backward_weights: { x: Handle; dy: Handle; stride?: number; padding?: number; dweight: Handle };
-  crop_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number } };
+  crop_resize: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number; windowSkipRows?: number; windowSkipColumns?: number }[] };
   crop_resize_backward: { dy: Handle; source: { batch?: number; height?: number; width?: number; channels?: number; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[] }; addend?: Handle };
   decode_patches: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
   dice_loss: { logits: Handle; labels: Handle; classWeights?: Handle; ignored?: number; smooth?: number; scale?: number };
@@ -86,7 +86,7 @@ export interface Ops {
   max_pool_backward: { dy: Handle; x: Handle; kernel?: number; stride?: number; padding?: number };
   merge_patches: { sum: Handle; x: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; rowCoverage?: readonly number[]; columnCoverage?: readonly number[] };
   mse: { a: Handle; b: Handle; scale?: number };
-  paste: { y: Handle; x: Handle; top?: number; left?: number; add?: boolean; transposed?: boolean };
+  paste: { y: Handle; x: Handle; top?: number; left?: number; skipRows?: number; skipColumns?: number; add?: boolean; transposed?: boolean };
   relu: { x: Handle };
   relu_backward: { dy: Handle; y: Handle };
   resize: { x: Handle; height?: number; width?: number; interpolation?: 'bilinear' | 'nearest' };
@@ -96,7 +96,7 @@ export interface Ops {
   stitch: { sources: readonly { logits: Handle; tops?: readonly number[]; lefts?: readonly number[]; height?: number; width?: number; turn?: number }[]; imageHeight?: number; imageWidth?: number; row?: number; rows?: number };
   sum_of_squares: { inputs: readonly Handle[] };
   triangle_resize: { x: Handle; sum: Handle; row?: number; imageHeight?: number };
-  unfold_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number }; kernel?: number; height?: number; width?: number };
+  unfold_resize: { source: { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number; windowSkipRows?: number; windowSkipColumns?: number }; kernel?: number; height?: number; width?: number };
 }
 
 /** What an argument is, and how it is written as numbers: see native/addon/arguments.h. */

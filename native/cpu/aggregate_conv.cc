@@ -134,7 +134,8 @@ struct Part {
     const GridSource &a = *source, &b = *other.source;
     return a.x.dim(1) == b.x.dim(1) && a.x.dim(2) == b.x.dim(2) && a.tops == b.tops && a.lefts == b.lefts &&
            a.crop_height == b.crop_height && a.crop_width == b.crop_width && a.sizes == b.sizes &&
-           a.windowed() == b.windowed() && a.window_top == b.window_top && a.window_left == b.window_left;
+           a.windowed() == b.windowed() && a.window_top == b.window_top && a.window_left == b.window_left &&
+           a.window_skip_rows == b.window_skip_rows && a.window_skip_columns == b.window_skip_columns;
   }
 };
 
@@ -424,8 +425,8 @@ class Run {
   /// Some patches of a source: where they are, or made in the workspace, resized or only cropped.
   const void* maps(const Part& part, int64_t patch, int64_t count, bool resized) {
     CropResize op;
-    op.source = *part.source;
-    GridSource& s = op.source;
+    op.sources = {*part.source};
+    GridSource& s = op.sources.front();
     if (part.shared) patch = 0, count = 1;
     if (s.cropped()) {
       s.tops.assign(part.source->tops.begin() + patch, part.source->tops.begin() + patch + count);

@@ -77,8 +77,8 @@ void aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, con
   const float* x = op.source.x.as<float>();
   if (plan.source.cropped()) {
     CropResize crop;
-    crop.source = op.source;
-    crop.source.sizes.clear();
+    crop.sources = {op.source};
+    crop.sources[0].sizes.clear();
     crop.infer();
     crop.y.data = bands + plan.bands;
     crop_resize(crop, context);

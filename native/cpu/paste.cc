@@ -6,20 +6,25 @@
 namespace glnet::cpu {
 namespace {
 
-/// Calls `run(from, to, elements)` for each run of elements that lies together in x and in y.
+/// Calls `run(from, to, elements)` for runs of elements that lie together in x and in y.
 template <class Run>
 void for_runs(const Paste& op, int threads, Run run) {
   const int64_t height = op.height(), width = op.width(), channels = op.x.dim(3);
   parallel_ranges(threads, op.x.dim(0) * height, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t n = i / height, row = i % height;
-      const int64_t to = ((n * op.y.dim(1) + op.top + row) * op.y.dim(2) + op.left) * channels;
+      const int64_t y_row = n * op.y.dim(1) + position_of(row, op.top, height, op.skip_rows);
+      const auto to = [&](int64_t column) {
+        return (y_row * op.y.dim(2) + position_of(column, op.left, width, op.skip_columns)) * channels;
+      };
       if (!op.transposed) {
-        run(i * width * channels, to, width * channels);
+        const int64_t half = width / 2, rest = width - half;
+        run(i * width * channels, to(0), half * channels);
+        run((i * width + half) * channels, to(half), rest * channels);
         continue;
       }
       for (int64_t column = 0; column < width; ++column) {
-        run(((n * width + column) * height + row) * channels, to + column * channels, channels);
+        run(((n * width + column) * height + row) * channels, to(column), channels);
       }
     }
   });

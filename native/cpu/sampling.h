@@ -72,10 +72,11 @@ struct AxisSampling {
     return s;
   }
 
-  /// Outputs first ... first + count; those that this has not read nothing.
-  AxisSampling window(int64_t first, int64_t count) const {
+  /// The outputs at `count` positions, see position_of; those that this has not read nothing.
+  AxisSampling window(int64_t first, int64_t count, int64_t skip = 0) const {
     AxisSampling s{{0}, {}};
-    for (int64_t i = first; i < first + count; ++i) {
+    for (int64_t n = 0; n < count; ++n) {
+      const int64_t i = position_of(n, first, count, skip);
       s.append(i < 0 || i >= outputs() ? std::vector<Entry>{} : std::vector<Entry>(begin(i), end(i)));
     }
     return s;
@@ -110,7 +111,8 @@ struct AxisSampling {
 inline AxisSampling sampling_of(const GridSource& s, size_t axis) {
   AxisSampling all = AxisSampling::chain(axis == 0 ? s.base_height() : s.base_width(), s.sizes, axis);
   if (!s.windowed()) return all;
-  return axis == 0 ? all.window(s.window_top, s.height()) : all.window(s.window_left, s.width());
+  return axis == 0 ? all.window(s.window_top, s.window_height, s.window_skip_rows)
+                   : all.window(s.window_left, s.window_width, s.window_skip_columns);
 }
 
 }  // namespace glnet::cpu

@@ -459,11 +459,12 @@ void Plan::lay_out() {
   for_each_made([&](Part& part, int64_t pixels) {
     part.map = reserve((part.shared ? 1 : group) * pixels * part.source->channels() *
                        static_cast<int64_t>(size_of(op.y.dtype)));
-    // More than it is without its resizes.
-    most = std::max(most, static_cast<int64_t>(chain_along(*part.source, 0).bytes() +
-                                               chain_along(*part.source, 1).bytes()));
+    // As another grid sees it, or only cropped.
+    const size_t seen = chain_along(*part.source, 0).bytes() + chain_along(*part.source, 1).bytes();
+    const int64_t cropped = (part.height() + part.width()) * static_cast<int64_t>(sizeof(Tap));
+    most = std::max({most, static_cast<int64_t>(seen), cropped});
   });
-  making = reserve(std::max(most, (height + width) * static_cast<int64_t>(sizeof(Tap))));
+  making = reserve(most);
 }
 
 template <class T>
@@ -535,15 +536,16 @@ class Run {
       return m;
     }
     CropResize op;
-    op.source = s;
+    op.sources = {s};
+    GridSource& some = op.sources.front();
     if (s.cropped()) {
-      op.source.tops.assign(s.tops.begin() + patch, s.tops.begin() + patch + count);
-      op.source.lefts.assign(s.lefts.begin() + patch, s.lefts.begin() + patch + count);
+      some.tops.assign(s.tops.begin() + patch, s.tops.begin() + patch + count);
+      some.lefts.assign(s.lefts.begin() + patch, s.lefts.begin() + patch + count);
     } else {
-      op.source.x.data = s.x.as<T>() + patch * s.x.dim(1) * s.x.dim(2) * s.channels();
-      op.source.x.shape[0] = count;
+      some.x.data = s.x.as<T>() + patch * s.x.dim(1) * s.x.dim(2) * s.channels();
+      some.x.shape[0] = count;
     }
-    if (!resized) op.source.sizes.clear(), op.source.set_window(0, 0, 0, 0);
+    if (!resized) some.sizes.clear(), some.set_window(0, 0, 0, 0);
     op.infer();
     op.y.data = workspace_ + part.map;
     Context context = context_;

@@ -1,4 +1,4 @@
-// crop_resize: global to local sharing. Each patch's crop of a map, resized bilinearly.
+// crop_resize: global to local sharing. Each patch's crop of a map, resized bilinearly; several side by side.
 //
 // Threads and data: see resample.cuh. Moves each output element out once; the crops, which are small and
 // overlap, come from memory once and then from the caches, four reads an output element. Floor, for 6 crops
@@ -10,23 +10,14 @@
 #include "cuda/resample.cuh"
 
 namespace glnet::cuda {
-namespace {
-
-Chain axis(const GridSource& s, size_t axis) {
-  return windowed_chain_of(CropResize::kName, s, axis);
-}
-
-}  // namespace
 
 void prepare_crop_resize(const CropResize& op, Prepare& prepare) {
-  prepare.workspace(axis(op.source, 0).bytes() + axis(op.source, 1).bytes());
+  prepare.workspace(resample_bytes(op.kName, op.sources));
 }
 
 void crop_resize(const CropResize& op, const Context& context) {
-  const GridSource& s = op.source;
-  with_type(op.kName, s.x.dtype, [&](auto t) {
-    resample<decltype(t)>(context, s.x, op.y, axis(s, 0), axis(s, 1), s.tops, s.lefts);
-  });
+  with_type(op.kName, op.y.dtype,
+            [&](auto t) { resample<decltype(t)>(op.kName, context, op.sources, op.y); });
 }
 
 }  // namespace glnet::cuda

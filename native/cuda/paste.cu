@@ -9,11 +9,12 @@
 namespace glnet::cuda {
 namespace {
 
-/// Sizes of the part and strides, in packs of channels, of x and y.
+/// Sizes of the part, strides, in packs of channels, of x and y, and where in y it lies, see position_of.
 struct Part {
   int64_t height, width, channels;
   int64_t x_row, x_column;
   int64_t y_map, y_row;
+  int top, left, skip_rows, skip_columns;
 };
 
 /// x: n packs.
@@ -24,7 +25,9 @@ __global__ void paste_kernel(const Lanes<T, kLanes>* x, Lanes<T, kLanes>* y, int
     const int64_t c = i % part.channels, pixel = i / part.channels;
     const int64_t column = pixel % part.width, row = pixel / part.width % part.height;
     const Lanes<T, kLanes> value = x[i / map * map + row * part.x_row + column * part.x_column + c];
-    Lanes<T, kLanes>& to = y[i / map * part.y_map + row * part.y_row + column * part.channels + c];
+    const int64_t y_row = position_of(row, part.top, part.height, part.skip_rows),
+                  y_column = position_of(column, part.left, part.width, part.skip_columns);
+    Lanes<T, kLanes>& to = y[i / map * part.y_map + y_row * part.y_row + y_column * part.channels + c];
     if constexpr (kAdd) {
       Lanes<T, kLanes> sum = to;
       UNROLL
@@ -50,9 +53,13 @@ void paste_part(const Paste& op, const Context& context) {
                     op.transposed ? channels : across,
                     op.transposed ? across : channels,
                     op.y.dim(1) * y_row,
-                    y_row};
+                    y_row,
+                    op.top,
+                    op.left,
+                    op.skip_rows,
+                    op.skip_columns};
     launch(paste_kernel<T, lanes, kAdd>, blocks_for(n), kThreads, 0, stream_of(context),
-           op.x.as<const Pack>(), op.y.as<Pack>() + op.top * y_row + op.left * channels, n, part);
+           op.x.as<const Pack>(), op.y.as<Pack>(), n, part);
   });
 }
 

@@ -1,5 +1,5 @@
-// Bilinear resizes, one after the other, of maps or of crops of one: for resize and crop_resize;
-// unfold_resize and merge_patches take their taps.
+// Bilinear resizes, one after the other, of maps or of crops of one, side by side: for resize and
+// crop_resize; unfold_resize and merge_patches take their taps.
 //
 // Resizes along an axis compose into one sparse row an output position: at most two source positions after
 // one resize, four after two. A first kernel, a thread an output position of either axis, follows each of
@@ -7,7 +7,7 @@
 // added up; the maps between are never built. The second kernel gathers: its blocks take tiles of the output
 // (lanes.cuh), a thread 16 bytes of a pixel's channels, so that a warp reads neighbouring channels of each
 // source pixel. A thread has four of these loads under way, of two rows and two columns; taps, a few bytes
-// for all threads of a pixel, come from the L1 cache.
+// for all threads of a pixel, come from the L1 cache. Several sources are rows of blocks of these launches.
 #pragma once
 
 #include "cuda/corners.cuh"
@@ -26,8 +26,8 @@ struct Chain {
   static constexpr int kMostResizes = 8;
   int resizes = 0;
   int lengths[kMostResizes + 1] = {};
-  // Of the window of output positions that are wanted; those outside read nothing.
-  int first = 0, count = 0;
+  // Of the window of output positions that are wanted, see position_of; those outside read nothing.
+  int first = 0, count = 0, skip = 0;
   // After so many resizes, positions move by this many; those that leave the map read nothing. -1: they
   // don't.
   int moved = -1, by = 0;
@@ -61,6 +61,7 @@ inline Chain windowed_chain_of(const char* op, const GridSource& s, size_t axis)
   if (s.windowed()) {
     chain.first = axis == 0 ? s.window_top : s.window_left;
     chain.count = axis == 0 ? s.window_height : s.window_width;
+    chain.skip = axis == 0 ? s.window_skip_rows : s.window_skip_columns;
   }
   return chain;
 }
@@ -70,13 +71,22 @@ inline Chain chain_of(const char* op, const View& maps, int height, int width, s
   return chain_of(op, maps.dim(1 + axis), {height, width}, axis);
 }
 
-/// The rows and the columns of a map.
+/// Sources that one launch takes.
+constexpr size_t kMostSources = 4;
+
+/// The rows and the columns of a source.
 struct Chains {
   Chain axes[2];
+  Tap* taps;  ///< for each axis, `tables` of [outputs, slots], each moved by one more than the one before
 };
 
-/// taps: for each axis, `tables` of [outputs, slots], each moved by one more than the one before.
-static __global__ void taps_kernel(Chains chains, int tables, Tap* taps) {
+/// One row of blocks each.
+struct ChainsOfSources {
+  Chains sources[kMostSources];
+};
+
+static __global__ void taps_kernel(ChainsOfSources all, int tables) {
+  const Chains& chains = all.sources[blockIdx.y];
   const int row_outputs = tables * chains.axes[0].count;
   const int outputs = row_outputs + tables * chains.axes[1].count;
   const int row_slots = 1 << chains.axes[0].resizes;
@@ -84,9 +94,10 @@ static __global__ void taps_kernel(Chains chains, int tables, Tap* taps) {
     const int axis = i < row_outputs ? 0 : 1, at = axis == 0 ? i : i - row_outputs;
     const Chain& chain = chains.axes[axis];
     const int slots = 1 << chain.resizes, by = chain.by + at / chain.count;
-    Tap* tap = taps + static_cast<int64_t>(axis) * row_outputs * row_slots + static_cast<int64_t>(at) * slots;
+    Tap* tap =
+        chains.taps + static_cast<int64_t>(axis) * row_outputs * row_slots + static_cast<int64_t>(at) * slots;
     int count = 0;
-    const int output = at % chain.count + chain.first;
+    const auto output = static_cast<int>(position_of(at % chain.count, chain.first, chain.count, chain.skip));
     const bool inside = output >= 0 && output < chain.lengths[chain.resizes];
     for (int path = 0; inside && path < slots; ++path) {
       int index = output;
@@ -123,12 +134,22 @@ static __global__ void taps_kernel(Chains chains, int tables, Tap* taps) {
   }
 }
 
-/// Writes the taps of all output positions of both axes: `tables` times rows.bytes() + columns.bytes(), all
-/// rows first. Where there are several tables, positions move by one more from each to the next.
+/// Writes the taps of all output positions of `count` sources.
+inline void fill_taps(const Context& context, const ChainsOfSources& all, size_t count, int tables) {
+  int64_t most = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const Chain* axes = all.sources[i].axes;
+    most = std::max(most, static_cast<int64_t>(tables) * (axes[0].count + axes[1].count));
+  }
+  launch(taps_kernel, dim3(blocks_for(most), static_cast<unsigned>(count)), kThreads, 0, stream_of(context),
+         all, tables);
+}
+
+/// Those of one: `tables` times rows.bytes() + columns.bytes(), all rows first. Where there are several
+/// tables, positions move by one more from each to the next.
 inline void fill_taps(const Context& context, const Chain& rows, const Chain& columns, int tables,
                       Tap* taps) {
-  launch(taps_kernel, blocks_for(static_cast<int64_t>(tables) * (rows.count + columns.count)), kThreads, 0,
-         stream_of(context), Chains{{rows, columns}}, tables, taps);
+  fill_taps(context, ChainsOfSources{{{{rows, columns}, taps}}}, 1, tables);
 }
 
 /// Those of one axis: chain.bytes().
@@ -136,19 +157,20 @@ inline void fill_taps(const Context& context, const Chain& chain, Tap* taps) {
   fill_taps(context, chain, Chain{}, 1, taps);
 }
 
-/// Sizes of what `gather_kernel` reads and writes; strides in elements.
+/// Sizes of what a kernel with `mix` reads and writes; strides in elements.
 struct Gather {
   int64_t rows;       ///< of all the patches together
   int height, width;  ///< of a patch in the output
   int channels;
   int64_t row_stride;  ///< of the source
-  int64_t map_stride;  ///< from one patch's source to the next; 0 if they are crops of one map
+  int64_t map_stride;  ///< from one patch's source to the next
   int row_slots, column_slots;
+  bool cropped = false;  ///< patches are crops of one map
 
   /// What a patch's taps count from.
   template <class T>
   __device__ const T* map(const T* x, int64_t patch, const Corners& corners) const {
-    if (map_stride != 0) return x + patch * map_stride;
+    if (!cropped) return x + patch * map_stride;
     return x + corners.tops[patch] * row_stride + static_cast<int64_t>(corners.lefts[patch]) * channels;
   }
 };
@@ -201,10 +223,28 @@ __device__ __forceinline__ void mix(const T* map, const Tap* row_taps, const Tap
   }
 }
 
-/// y: [rows, width, channels]. Corners are zero where there are no crops.
+/// A source of `gather_kernel`.
+template <class T>
+struct Gathered {
+  const T* x;
+  const Tap* rows;
+  const Tap* columns;
+  Gather gather;
+  int first;  ///< of its channels in y
+};
+
+/// One row of blocks each.
+template <class T>
+struct GatheredSources {
+  Gathered<T> sources[kMostSources];
+};
+
+/// y: [rows, width, channels].
 template <class T, int kLanes>
 __global__ void __launch_bounds__(kThreads, kMixBlocks<kLanes>)
-    gather_kernel(const T* x, T* y, const Tap* rows, const Tap* columns, Gather g, Corners corners) {
+    gather_kernel(GatheredSources<T> all, T* y, int channels, Corners corners) {
+  const Gathered<T>& source = all.sources[blockIdx.y];
+  const Gather& g = source.gather;
   const int packs = g.channels / kLanes, across = row_tiles(g.width, packs);
   const TileShare share(packs);
   if (share.pixel >= share.pixels) return;
@@ -212,10 +252,10 @@ __global__ void __launch_bounds__(kThreads, kMixBlocks<kLanes>)
     const int64_t row = tile / across, patch = row / g.height;
     const int column = static_cast<int>(tile % across) * share.pixels + share.pixel;
     if (column >= g.width) continue;
-    const Tap* row_taps = rows + row % g.height * g.row_slots;
-    const Tap* column_taps = columns + static_cast<int64_t>(column) * g.column_slots;
-    const T* map = g.map(x, patch, corners);
-    T* pixel = y + (row * g.width + column) * g.channels;
+    const Tap* row_taps = source.rows + row % g.height * g.row_slots;
+    const Tap* column_taps = source.columns + static_cast<int64_t>(column) * g.column_slots;
+    const T* map = g.map(source.x, patch, corners);
+    T* pixel = y + (row * g.width + column) * channels + source.first;
     for (int pack = share.first; pack < packs; pack += kThreads) {
       float sums[kLanes];
       mix(map + pack * kLanes, row_taps, column_taps, g, sums);
@@ -224,42 +264,80 @@ __global__ void __launch_bounds__(kThreads, kMixBlocks<kLanes>)
   }
 }
 
-/// Calls `body(first patch, gather, corners)` for crops of x, a map [1, H, W, channels], as many at a time as
-/// a launch takes, or, where there are no tops, once for maps x [N, H, W, channels]. y: [patches, height,
-/// ...].
-template <class Body>
-void for_each_gather(const View& x, const View& y, int channels, const Chain& rows, const Chain& columns,
-                     const std::vector<int>& tops, const std::vector<int>& lefts, Body&& body) {
-  const auto gather = [&](int64_t count, int64_t map_stride) {
-    return Gather{count * y.dim(1),    rows.outputs(), columns.outputs(), channels,
-                  x.dim(2) * channels, map_stride,     rows.slots(),      columns.slots()};
-  };
-  if (tops.empty()) {
-    body(0, gather(y.dim(0), x.dim(1) * x.dim(2) * channels), Corners{});
-  } else {
-    for_each_corners(tops, lefts, [&](int64_t first, int64_t count, const Corners& corners) {
-      body(first, gather(count, 0), corners);
-    });
+/// The workspace that `resample` takes.
+inline size_t resample_bytes(const char* op, const std::vector<GridSource>& sources) {
+  size_t bytes = 0;
+  for (const GridSource& s : sources) {
+    for (const size_t axis : {0, 1}) bytes += windowed_chain_of(op, s, axis).bytes();
   }
+  return bytes;
 }
 
-/// Resizes crops of x, a map [1, H, W, C], or, where there are no tops, maps x [N, H, W, C]. y: [patches,
-/// height, width, C]. The workspace holds the taps: rows.bytes() + columns.bytes().
+/// Writes sources side by side. y: [patches, height, width, channels of all].
 template <class T>
-void resample(const Context& context, const View& x, const View& y, const Chain& rows, const Chain& columns,
-              const std::vector<int>& tops, const std::vector<int>& lefts) {
-  auto* row_taps = static_cast<Tap*>(context.workspace);
-  Tap* column_taps = row_taps + rows.bytes() / sizeof(Tap);
-  fill_taps(context, rows, columns, 1, row_taps);
-  for_each_gather(x, y, static_cast<int>(y.dim(3)), rows, columns, tops, lefts,
-                  [&](int64_t first, const Gather& g, const Corners& corners) {
-                    with_lanes<kWideLanes<T>>(g.channels, [&](auto lanes) {
-                      launch(gather_kernel<T, lanes>, blocks_for_tiles(g.rows, g.width, g.channels / lanes),
-                             kThreads, 0, stream_of(context), x.as<const T>() + first * g.map_stride,
-                             y.as<T>() + first * y.dim(1) * y.dim(2) * y.dim(3), row_taps, column_taps, g,
-                             corners);
-                    });
-                  });
+void resample(const char* op, const Context& context, const std::vector<GridSource>& sources, const View& y) {
+  // A source that is the same for all patches has its corner in its address.
+  const auto by_corners = [](const GridSource& s) { return s.tops.size() > 1; };
+  const int64_t height = y.dim(1), width = y.dim(2), channels = y.dim(3);
+  int64_t every = channels;
+  for (const GridSource& s : sources) every |= s.channels();
+  auto* taps = static_cast<Tap*>(context.workspace);
+  int first = 0;
+  for (size_t begin = 0, end = 0; begin < sources.size(); begin = end) {
+    // As many as a launch takes, with the same corners.
+    const GridSource* cropped = nullptr;
+    ChainsOfSources chains{};
+    GatheredSources<T> gathered{};
+    for (; end < sources.size() && end - begin < kMostSources; ++end) {
+      const GridSource& s = sources[end];
+      if (by_corners(s)) {
+        if (cropped && (s.tops != cropped->tops || s.lefts != cropped->lefts)) break;
+        cropped = &s;
+      }
+      const Chain rows = windowed_chain_of(op, s, 0), columns = windowed_chain_of(op, s, 1);
+      const int64_t row_stride = s.x.dim(2) * s.channels(), map_stride = s.x.dim(1) * row_stride;
+      const T* x = s.x.as<const T>();
+      if (s.tops.size() == 1) x += s.tops[0] * row_stride + s.lefts[0] * s.channels();
+      chains.sources[end - begin] = {{rows, columns}, taps};
+      gathered.sources[end - begin] = {.x = x,
+                                       .rows = taps,
+                                       .columns = taps + rows.bytes() / sizeof(Tap),
+                                       .gather = {.rows = 0,
+                                                  .height = static_cast<int>(height),
+                                                  .width = static_cast<int>(width),
+                                                  .channels = static_cast<int>(s.channels()),
+                                                  .row_stride = row_stride,
+                                                  .map_stride = s.batch() == 1 ? 0 : map_stride,
+                                                  .row_slots = rows.slots(),
+                                                  .column_slots = columns.slots(),
+                                                  .cropped = by_corners(s)},
+                                       .first = first};
+      taps += (rows.bytes() + columns.bytes()) / sizeof(Tap);
+      first += static_cast<int>(s.channels());
+    }
+    const size_t count = end - begin;
+    fill_taps(context, chains, count, 1);
+    const auto gather = [&](int64_t patch, int64_t patches, const Corners& corners) {
+      GatheredSources<T> some = gathered;
+      with_lanes<kWideLanes<T>>(every, [&](auto lanes) {
+        unsigned blocks = 0;
+        for (size_t i = 0; i < count; ++i) {
+          Gather& g = some.sources[i].gather;
+          g.rows = patches * height;
+          if (!g.cropped) some.sources[i].x += patch * g.map_stride;
+          blocks = std::max(blocks, blocks_for_tiles(g.rows, g.width, g.channels / lanes));
+        }
+        launch(gather_kernel<T, lanes>, dim3(blocks, static_cast<unsigned>(count)), kThreads, 0,
+               stream_of(context), some, y.as<T>() + patch * height * width * channels,
+               static_cast<int>(channels), corners);
+      });
+    };
+    if (cropped) {
+      for_each_corners(cropped->tops, cropped->lefts, gather);
+    } else {
+      gather(0, y.dim(0), Corners{});
+    }
+  }
 }
 
 }  // namespace glnet::cuda

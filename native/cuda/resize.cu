@@ -10,8 +10,11 @@
 namespace glnet::cuda {
 namespace {
 
-Chain axis(const Resize& op, size_t axis) {
-  return chain_of(op.kName, op.x, op.height, op.width, axis);
+std::vector<GridSource> sources(const Resize& op) {
+  GridSource source;
+  source.x = op.x;
+  source.sizes = {op.height, op.width};
+  return {source};
 }
 
 /// x: [N, h, w, channels]; y: [N, height, width, channels]; all in packs T, n of them.
@@ -39,15 +42,14 @@ void nearest(const Resize& op, const Context& context) {
 
 void prepare_resize(const Resize& op, Prepare& prepare) {
   if (op.interpolation == Interpolation::bilinear) {
-    prepare.workspace(axis(op, 0).bytes() + axis(op, 1).bytes());
+    prepare.workspace(resample_bytes(op.kName, sources(op)));
   }
 }
 
 void resize(const Resize& op, const Context& context) {
   if (op.interpolation == Interpolation::bilinear) {
-    return with_type(op.kName, op.x.dtype, [&](auto t) {
-      resample<decltype(t)>(context, op.x, op.y, axis(op, 0), axis(op, 1), {}, {});
-    });
+    return with_type(op.kName, op.x.dtype,
+                     [&](auto t) { resample<decltype(t)>(op.kName, context, sources(op), op.y); });
   }
   switch (size_of(op.x.dtype)) {
     case 1:

@@ -61,6 +61,23 @@ __global__ void __launch_bounds__(kThreads, kMixBlocks<kLanes>)
   }
 }
 
+/// Calls `body(first patch, gather, corners)` for as many crops at a time as a launch takes, or, where there
+/// are none, once for all maps.
+template <class Body>
+void for_each_gather(const UnfoldResize& op, const Chain& rows, const Chain& columns, Body&& body) {
+  const GridSource& s = op.source;
+  const int64_t row_stride = s.x.dim(2) * s.channels();
+  const auto gather = [&](int64_t first, int64_t count, const Corners& corners) {
+    body(first,
+         Gather{count * op.y.dim(1), rows.outputs(), columns.outputs(), static_cast<int>(s.channels()),
+                row_stride, s.cropped() ? 0 : s.x.dim(1) * row_stride, rows.slots(), columns.slots(),
+                s.cropped()},
+         corners);
+  };
+  if (!s.cropped()) return gather(0, op.y.dim(0), Corners{});
+  for_each_corners(s.tops, s.lefts, gather);
+}
+
 }  // namespace
 
 void prepare_unfold_resize(const UnfoldResize& op, Prepare& prepare) {
@@ -78,16 +95,14 @@ void unfold_resize(const UnfoldResize& op, const Context& context) {
   fill_taps(context, rows, columns, op.kernel, row_taps);
   with_type(op.kName, s.x.dtype, [&](auto t) {
     using T = decltype(t);
-    for_each_gather(s.x, op.y, static_cast<int>(s.channels()), rows, columns, s.tops, s.lefts,
-                    [&](int64_t first, const Gather& g, const Corners& corners) {
-                      with_lanes<kWideLanes<T>>(g.channels, [&](auto lanes) {
-                        launch(unfold_kernel<T, lanes>,
-                               static_cast<unsigned>(std::min(g.rows * g.width, kMostBlocks)), kThreads, 0,
-                               stream_of(context), s.x.as<const T>() + first * g.map_stride,
-                               op.y.as<T>() + first * op.y.dim(1) * op.y.dim(2) * op.y.dim(3), row_taps,
-                               column_taps, Unfold{g, op.kernel, row_table, column_table}, corners);
-                      });
-                    });
+    for_each_gather(op, rows, columns, [&](int64_t first, const Gather& g, const Corners& corners) {
+      with_lanes<kWideLanes<T>>(g.channels, [&](auto lanes) {
+        launch(unfold_kernel<T, lanes>, static_cast<unsigned>(std::min(g.rows * g.width, kMostBlocks)),
+               kThreads, 0, stream_of(context), s.x.as<const T>() + first * g.map_stride,
+               op.y.as<T>() + first * op.y.dim(1) * op.y.dim(2) * op.y.dim(3), row_taps, column_taps,
+               Unfold{g, op.kernel, row_table, column_table}, corners);
+      });
+    });
   });
 }
 

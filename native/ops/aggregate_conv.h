@@ -41,29 +41,20 @@ struct AggregateConv {
   const View* reused() const { return overwrite ? &addend : nullptr; }
 
   void infer() {
-    check(!sources.empty(), kName, ": there is no source");
+    const Shape joined = joined_shape(kName, sources);
     check(!overwrite || addend, kName, ": there is no addend to overwrite");
     check_rank(kName, "weight", weight, 4);
     check(weight.dim(2) == weight.dim(3) && weight.dim(2) % 2 == 1, kName, ": the kernel of weight ",
           weight.shape, " must be square and odd");
-    int64_t batch = 1, channels = 0;
     for (const GridSource& s : sources) {
-      s.validate(kName);
+      check_dtype(kName, "source", s.x, weight.dtype);
       check(!overwrite || addend.data != s.x.data, kName,
             ": a source cannot be overwritten while it is read");
-      check(s.height() == sources[0].height() && s.width() == sources[0].width(), kName, ": a source is ",
-            s.height(), " x ", s.width(), " on the target grid, the first ", sources[0].height(), " x ",
-            sources[0].width());
-      check(s.batch() == batch || s.batch() == 1 || batch == 1, kName, ": sources of ", batch, " and ",
-            s.batch(), " patches do not go together");
-      check_dtype(kName, "source", s.x, weight.dtype);
-      batch = std::max(batch, s.batch());
-      channels += s.channels();
     }
-    check(first >= 0 && first + channels <= weight.dim(1), kName, ": weight ", weight.shape,
-          " has no channels ", first, " to ", first + channels - 1);
+    check(first >= 0 && first + joined[3] <= weight.dim(1), kName, ": weight ", weight.shape,
+          " has no channels ", first, " to ", first + joined[3] - 1);
     if (bias) check_shape(kName, "bias", bias, {weight.dim(0)});
-    y.shape = {batch, sources[0].height(), sources[0].width(), weight.dim(0)};
+    y.shape = {joined[0], joined[1], joined[2], weight.dim(0)};
     y.dtype = weight.dtype;
     if (addend) {
       check_shape(kName, "addend", addend, y.shape);

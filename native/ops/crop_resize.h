@@ -1,5 +1,5 @@
 // crop_resize: global to local sharing (the paper's deep feature map sharing). Each patch's crop of a map,
-// resized bilinearly.
+// resized bilinearly; several of these side by side.
 #pragma once
 
 #include "ops/grid_source.h"
@@ -9,19 +9,19 @@ namespace glnet {
 struct CropResize {
   static constexpr const char* kName = "crop_resize";
 
-  GridSource source;
-  Out y;  ///< [batch, height, width, C] of the source, of its dtype
+  std::vector<GridSource> sources;  ///< all of one height and width on the target grid, and of one dtype
+  Out y;  ///< [batch, height, width, sum of channels], channels in the order of the sources; of their dtype
 
   template <class Self, class Visit>
   static void fields(Self& op, Visit&& visit) {
-    visit("source", op.source);
+    visit("sources", op.sources);
     visit("y", op.y);
   }
 
   void infer() {
-    source.validate(kName);
-    y.shape = {source.batch(), source.height(), source.width(), source.channels()};
-    y.dtype = source.x.dtype;
+    y.shape = joined_shape(kName, sources);
+    y.dtype = sources[0].x.dtype;
+    for (const GridSource& s : sources) check_dtype(kName, "source", s.x, y.dtype);
   }
 
   double multiply_adds() const { return 4.0 * y.size(); }

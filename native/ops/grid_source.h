@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/fields.h"
+#include "ops/halves.h"
 
 namespace glnet {
 
@@ -97,6 +98,9 @@ struct GridSource : GridView<GridSource> {
   int window_left = 0;
   int window_height = 0;
   int window_width = 0;
+  // What lies between the two halves of the window, and is left out of it.
+  int window_skip_rows = 0;
+  int window_skip_columns = 0;
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit&& visit) {
@@ -106,6 +110,8 @@ struct GridSource : GridView<GridSource> {
     visit("windowLeft", s.window_left);
     visit("windowHeight", s.window_height);
     visit("windowWidth", s.window_width);
+    visit("windowSkipRows", s.window_skip_rows);
+    visit("windowSkipColumns", s.window_skip_columns);
   }
 
   int64_t map_dim(size_t i) const { return x.dim(i); }
@@ -123,22 +129,28 @@ struct GridSource : GridView<GridSource> {
            own(base_width(), GridView::width(), window_width);
   }
 
-  void set_window(int64_t top, int64_t left, int64_t height, int64_t width) {
+  void set_window(int64_t top, int64_t left, int64_t height, int64_t width, int64_t skip_rows = 0,
+                  int64_t skip_columns = 0) {
     window_top = static_cast<int>(top), window_left = static_cast<int>(left);
     window_height = static_cast<int>(height), window_width = static_cast<int>(width);
+    window_skip_rows = static_cast<int>(skip_rows), window_skip_columns = static_cast<int>(skip_columns);
   }
 
   void validate(const char* op) const {
     check_rank(op, "source", x, 4);
     validate_view(op);
     constexpr int kMost = 1 << 30;  // so that kernels can count with what lies outside
-    const auto fits = [&](int first, int count) {
-      return count > 0 && count <= kMost && first >= -kMost && first <= kMost;
+    const auto fits = [&](int first, int count, int skip) {
+      return count > 0 && has_halves(count, skip) && count <= kMost - skip && first >= -kMost &&
+             first <= kMost;
     };
-    const bool none = !window_top && !window_left && !window_height && !window_width;
-    check(none || (fits(window_top, window_height) && fits(window_left, window_width)), op,
-          ": there is no window of ", window_height, " x ", window_width, " at row ", window_top, ", column ",
-          window_left);
+    const bool none = !window_top && !window_left && !window_height && !window_width && !window_skip_rows &&
+                      !window_skip_columns;
+    check(none || (fits(window_top, window_height, window_skip_rows) &&
+                   fits(window_left, window_width, window_skip_columns)),
+          op, ": there is no window of ", window_height, " x ", window_width, " at row ", window_top,
+          ", column ", window_left, " that skips ", window_skip_rows, " rows and ", window_skip_columns,
+          " columns");
   }
 
   MapGeometry geometry() const {
@@ -155,5 +167,23 @@ struct GridSource : GridView<GridSource> {
     return g;
   }
 };
+
+/// The shape of sources that lie side by side along the channels. Checks them, and that they are of one
+/// height and width, and of one batch, which 1 fits.
+inline Shape joined_shape(const char* op, const std::vector<GridSource>& sources) {
+  check(!sources.empty(), op, ": there is no source");
+  const GridSource& first = sources.front();
+  int64_t batch = 1, channels = 0;
+  for (const GridSource& s : sources) {
+    s.validate(op);
+    check(s.height() == first.height() && s.width() == first.width(), op, ": a source is ", s.height(), " x ",
+          s.width(), " on the target grid, the first ", first.height(), " x ", first.width());
+    check(s.batch() == batch || s.batch() == 1 || batch == 1, op, ": sources of ", batch, " and ", s.batch(),
+          " patches do not go together");
+    batch = std::max(batch, s.batch());
+    channels += s.channels();
+  }
+  return {batch, first.height(), first.width(), channels};
+}
 
 }  // namespace glnet

@@ -1,7 +1,9 @@
-// paste: a map written over a part of a larger one, or added to it, in place.
+// paste: a map written over a part of a larger one, or added to it, in place. The part may be in halves along
+// each axis, such as the corners of the larger map.
 #pragma once
 
 #include "core/fields.h"
+#include "ops/halves.h"
 
 namespace glnet {
 
@@ -12,6 +14,8 @@ struct Paste {
   In x;                     ///< [N, h, w, C], or transposed [N, w, h, C]; of y's dtype
   int top = 0;              ///< row of y that x's first is written to
   int left = 0;             ///< column
+  int skip_rows = 0;        ///< of y, between those that x's upper and lower half are written to
+  int skip_columns = 0;     ///< the same of columns
   bool add = false;         ///< x is added to what is there; float32 or bfloat16
   bool transposed = false;  ///< rows of x are columns of y
 
@@ -21,6 +25,8 @@ struct Paste {
     visit("x", op.x);
     visit("top", op.top);
     visit("left", op.left);
+    visit("skipRows", op.skip_rows);
+    visit("skipColumns", op.skip_columns);
     visit("add", op.add);
     visit("transposed", op.transposed);
   }
@@ -36,9 +42,13 @@ struct Paste {
     check(!add || (y.dtype != DType::uint8 && y.dtype != DType::int32), kName, ": cannot add ",
           name_of(y.dtype));
     check(x.dim(0) == y.dim(0) && x.dim(3) == y.dim(3), kName, ": x ", x.shape, " does not fit y ", y.shape);
-    check(top >= 0 && left >= 0 && top <= y.dim(1) - height() && left <= y.dim(2) - width(), kName, ": x ",
-          x.shape, transposed ? ", transposed," : "", " at row ", top, ", column ", left, " leaves y ",
-          y.shape);
+    check(has_halves(height(), skip_rows) && has_halves(width(), skip_columns), kName, ": x ", x.shape,
+          transposed ? ", transposed," : "", " has no halves to skip ", skip_rows, " rows and ", skip_columns,
+          " columns");
+    check(top >= 0 && left >= 0 && top <= y.dim(1) - height() - skip_rows &&
+              left <= y.dim(2) - width() - skip_columns,
+          kName, ": x ", x.shape, transposed ? ", transposed," : "", " at row ", top, ", column ", left,
+          " leaves y ", y.shape);
   }
 
   double multiply_adds() const { return 0; }

@@ -14,32 +14,16 @@ View view_of(std::vector<double>& values, Shape shape) {
 
 // The plain way: every source cropped and resized, all of them concatenated, one convolution.
 void aggregate_conv(const AggregateConv& op, const Context& context) {
-  int64_t channels = 0, offset = 0;
-  for (const GridSource& s : op.sources) channels += s.channels();
+  CropResize resize;
+  resize.sources = op.sources;
+  resize.infer();
+  std::vector<double> concatenated;
+  static_cast<View&>(resize.y) = view_of(concatenated, resize.y.shape);
+  crop_resize(resize, context);
 
   Conv2d conv;
-  std::vector<double> concatenated;
-  static_cast<View&>(conv.x) = view_of(concatenated, {op.y.dim(0), op.y.dim(1), op.y.dim(2), channels});
-  for (const GridSource& s : op.sources) {
-    CropResize resize;
-    resize.source = s;
-    resize.infer();
-    std::vector<double> resized;
-    static_cast<View&>(resize.y) = view_of(resized, resize.y.shape);
-    crop_resize(resize, context);
-    for (int64_t n = 0; n < conv.x.dim(0); ++n) {
-      for (int64_t row = 0; row < conv.x.dim(1); ++row) {
-        for (int64_t column = 0; column < conv.x.dim(2); ++column) {
-          for (int64_t c = 0; c < s.channels(); ++c) {
-            store(conv.x, at(conv.x, n, row, column, offset + c),
-                  load(resize.y, at(resize.y, s.batch() == 1 ? 0 : n, row, column, c)));
-          }
-        }
-      }
-    }
-    offset += s.channels();
-  }
-
+  static_cast<View&>(conv.x) = resize.y;
+  const int64_t channels = conv.x.dim(3);
   std::vector<double> weight;
   const int64_t kernel = op.weight.dim(2);
   static_cast<View&>(conv.weight) = view_of(weight, {op.weight.dim(0), channels, kernel, kernel});

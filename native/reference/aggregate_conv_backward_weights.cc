@@ -7,7 +7,7 @@ namespace glnet::reference {
 // The plain way: the source cropped and resized, then each element's sum.
 void aggregate_conv_backward_weights(const AggregateConvBackwardWeights& op, const Context& context) {
   CropResize resize;
-  resize.source = op.source;
+  resize.sources = {op.source};
   resize.infer();
   std::vector<double> resized(static_cast<size_t>(resize.y.size()));
   resize.y.data = resized.data();

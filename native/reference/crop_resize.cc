@@ -4,19 +4,21 @@
 #include "reference/kernels.h"
 
 namespace glnet::reference {
+namespace {
 
-void crop_resize(const CropResize& op, const Context&) {
-  const GridSource& s = op.source;
+/// Writes a source's channels of y from `first` on.
+void crop_resize(const GridSource& s, const Out& y, int64_t first) {
   const int64_t c = s.channels();
-  for (int64_t n = 0; n < s.batch(); ++n) {
+  for (int64_t n = 0; n < y.dim(0); ++n) {
+    const int64_t patch = s.batch() == 1 ? 0 : n;
     int64_t h = s.base_height(), w = s.base_width();
     std::vector<double> map;
     for (int64_t row = 0; row < h; ++row) {
       for (int64_t column = 0; column < w; ++column) {
         for (int64_t k = 0; k < c; ++k) {
-          const size_t patch = static_cast<size_t>(n);
-          map.push_back(load(s.x, s.cropped() ? at(s.x, 0, s.tops[patch] + row, s.lefts[patch] + column, k)
-                                              : at(s.x, n, row, column, k)));
+          const auto i = static_cast<size_t>(patch);
+          map.push_back(load(s.x, s.cropped() ? at(s.x, 0, s.tops[i] + row, s.lefts[i] + column, k)
+                                              : at(s.x, patch, row, column, k)));
         }
       }
     }
@@ -26,16 +28,27 @@ void crop_resize(const CropResize& op, const Context&) {
       map = std::move(next);
       h = s.sizes[i], w = s.sizes[i + 1];
     }
-    for (int64_t row = 0; row < op.y.dim(1); ++row) {
-      for (int64_t column = 0; column < op.y.dim(2); ++column) {
-        const int64_t r = row + s.window_top, t = column + s.window_left;
+    for (int64_t row = 0; row < y.dim(1); ++row) {
+      for (int64_t column = 0; column < y.dim(2); ++column) {
+        const int64_t r = position_of(row, s.window_top, y.dim(1), s.window_skip_rows);
+        const int64_t t = position_of(column, s.window_left, y.dim(2), s.window_skip_columns);
         const bool inside = r >= 0 && r < h && t >= 0 && t < w;
         for (int64_t k = 0; k < c; ++k) {
-          store(op.y, at(op.y, n, row, column, k),
+          store(y, at(y, n, row, column, first + k),
                 inside ? map[static_cast<size_t>((r * w + t) * c + k)] : 0.0);
         }
       }
     }
+  }
+}
+
+}  // namespace
+
+void crop_resize(const CropResize& op, const Context&) {
+  int64_t first = 0;
+  for (const GridSource& s : op.sources) {
+    crop_resize(s, op.y, first);
+    first += s.channels();
   }
 }
 

@@ -7,7 +7,7 @@ namespace glnet::reference {
 
 void unfold_resize(const UnfoldResize& op, const Context& context) {
   CropResize resize;
-  resize.source = op.source;
+  resize.sources = {op.source};
   resize.infer();
   std::vector<double> resized(static_cast<size_t>(resize.y.size()));
   resize.y.data = resized.data();

@@ -203,7 +203,7 @@ export class Pyramid {
           windowHeight: lies ? foldedMargin : height + 2 * foldedReach,
           windowWidth: lies ? width + 2 * foldedReach : foldedMargin,
         };
-        const lines = concat(sources.map((source) => cropResize({ ...source, ...across })));
+        const lines = cropResize(sources.map((source) => ({ ...source, ...across })));
         const columns = [patches, 1, lines.dim(1), foldedMargin * lines.dim(3)];
         const read = lies ? lines : device.view(lines, 0, columns);
         for (const [i, head] of heads.entries()) {
@@ -225,34 +225,27 @@ export class Pyramid {
     others: readonly Tensor[],
     outputs: readonly Tensor[],
   ): void {
-    const { device } = p;
-    const [patches, height, width] = [p.dim(0), ...sizeOf(p)] as const;
-    const together = 2 * cornerSide;
-    /** Where squares of some side lie at the corners of a map and of the one that has them together. */
-    const squares = (side: number) =>
-      [false, true].flatMap((bottom) =>
-        [false, true].map((right) => ({
-          inMap: { top: bottom ? height - side : 0, left: right ? width - side : 0 },
-          together: { top: bottom ? together - side : 0, left: right ? together - side : 0 },
-        })),
-      );
-    const square = (source: GridSource, { top, left }: { top: number; left: number }, side: number) =>
-      cropResize({ ...source, windowTop: top, windowLeft: left, windowHeight: side, windowWidth: side });
-    const gathered = (source: GridSource): GridSource => {
-      const { x } = source;
-      const map = device.zeros([patches, together, together, x.dim(3)], x.dtype);
-      for (const at of squares(cornerSide))
-        paste(map, square(source, at.inMap, cornerSide), at.together.top, at.together.left);
-      return { x: map };
-    };
-    const [ps0, ps1, ps2] = shared.map((source) => (source ? [gathered(source)] : []));
+    const [height, width] = sizeOf(p);
+    /** The squares of some side at the corners of a source that is of the given size. */
+    const corners = (source: GridSource, side: number, [height, width]: [number, number]): GridSource => ({
+      ...source,
+      windowHeight: 2 * side,
+      windowWidth: 2 * side,
+      windowSkipRows: height - 2 * side,
+      windowSkipColumns: width - 2 * side,
+    });
+    const squares = (source: GridSource) => corners(source, cornerSide, [height, width]);
+    const [ps0, ps1, ps2] = shared.map((source) => (source ? [squares(source)] : []));
     // Squares touch with their inner borders, which spoils what is not used.
-    const q = this.#smooth1[3].forward([gathered({ x: p }), ...ps0!]);
+    const q = this.#smooth1[3].forward([squares({ x: p }), ...ps0!]);
     const r = this.#smooth2[3].forward([{ x: q }, ...ps1!]);
     for (const [i, head] of heads.entries()) {
-      const y = head.addLast([{ x: r }, ...ps2!], gathered({ x: others[i]! }).x);
-      for (const at of squares(foldedMargin))
-        paste(outputs[i]!, square({ x: y }, at.together, foldedMargin), at.inMap.top, at.inMap.left);
+      const y = head.addLast([{ x: r }, ...ps2!], cropResize([squares({ x: others[i]! })]));
+      const margin = cropResize([corners({ x: y }, foldedMargin, sizeOf(y))]);
+      paste(outputs[i]!, margin, 0, 0, {
+        skipRows: height - 2 * foldedMargin,
+        skipColumns: width - 2 * foldedMargin,
+      });
     }
   }
 

@@ -2,6 +2,9 @@ import { refuseGradient } from './autograd';
 import type { Tensor } from './tensor';
 
 export interface PasteOptions {
+  /** Rows of y between those that the upper and the lower half of x go to; columns likewise. Default 0. */
+  skipRows?: number;
+  skipColumns?: number;
   /** x is added to what is there, in float32 or bfloat16. Default false. */
   add?: boolean;
   /** Rows of x are columns of y. Default false. */

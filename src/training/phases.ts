@@ -202,10 +202,9 @@ export class PhaseStep {
               this.#seedLoss('ensemble', logits, labels, losses);
             }
             if (terms.includes('feature')) {
-              const target = cropResize({
-                ...cropsOf(fixed.ps3, grid, batch),
-                sizes: [ps3.dim(1), ps3.dim(2)],
-              });
+              const target = cropResize([
+                { ...cropsOf(fixed.ps3, grid, batch), sizes: [ps3.dim(1), ps3.dim(2)] },
+              ]);
               const { loss, gradient } = mse(ps3, target, lambda);
               this.#device.forget(loss);
               losses.push({ kind: 'feature', value: loss });

@@ -12,7 +12,7 @@ struct SourceSizes {
   std::vector<int> tops, lefts;
   int crop_height, crop_width;
   std::vector<int> sizes;
-  std::vector<int> window = {};  ///< top, left, height, width; or none
+  std::vector<int> window = {};  ///< top, left, height, width, rows and columns skipped; or none
 };
 
 inline SourceSizes whole(Shape x, std::vector<int> sizes = {}) {
@@ -23,8 +23,9 @@ inline SourceSizes crops(Shape x, std::vector<int> tops, std::vector<int> lefts,
   return {std::move(x), std::move(tops), std::move(lefts), height, width, std::move(sizes)};
 }
 
-inline SourceSizes window(SourceSizes source, int top, int left, int height, int width) {
-  source.window = {top, left, height, width};
+inline SourceSizes window(SourceSizes source, int top, int left, int height, int width, int skip_rows = 0,
+                          int skip_columns = 0) {
+  source.window = {top, left, height, width, skip_rows, skip_columns};
   return source;
 }
 
@@ -50,7 +51,7 @@ inline AggregateConv random_aggregate_conv(Builder& b, const AggregateSizes& a) 
     source.crop_height = s.crop_height;
     source.crop_width = s.crop_width;
     source.sizes = s.sizes;
-    if (!s.window.empty()) source.set_window(s.window[0], s.window[1], s.window[2], s.window[3]);
+    if (const auto& w = s.window; !w.empty()) source.set_window(w[0], w[1], w[2], w[3], w[4], w[5]);
     channels += s.x[3];
     op.sources.push_back(source);
   }
@@ -131,14 +132,25 @@ inline void aggregate_conv_cases(Suite& suite) {
   add("a crop that is all", {crops({1, 13, 17, 5}, {0}, {0}, 13, 17)}, 64, 3);
   add("a crop of one pixel", {crops({1, 13, 17, 5}, {12, 0}, {16, 0}, 1, 1, {9, 9})}, 33, 3);
   // Windows: inside, at the borders, beyond them, and where there is nothing.
+  // And the corners of the grid, of more and of less.
   struct Place {
-    int top, left;
+    int top, left, height, width, skip_rows, skip_columns;
   };
-  for (const Place& at : {Place{0, 0}, {6, 9}, {-2, 3}, {9, -3}, {-20, 40}}) {
-    const std::string where = " at " + std::to_string(at.top) + ", " + std::to_string(at.left);
+  for (const Place& at : {Place{0, 0, 7, 11, 0, 0},
+                          {6, 9, 7, 11, 0, 0},
+                          {-2, 3, 7, 11, 0, 0},
+                          {9, -3, 7, 11, 0, 0},
+                          {-20, 40, 7, 11, 0, 0},
+                          {0, 0, 8, 10, 5, 7},
+                          {-1, -2, 6, 8, 9, 13},
+                          {1, 0, 6, 11, 3, 0}}) {
+    std::string where = " at " + std::to_string(at.top) + ", " + std::to_string(at.left);
+    if (at.skip_rows) where += ", without " + std::to_string(at.skip_rows) + " rows";
     for (const int64_t outputs : {7, 64}) {
       const std::string with = where + ", to " + std::to_string(outputs);
-      const auto look = [&](SourceSizes s) { return window(std::move(s), at.top, at.left, 7, 11); };
+      const auto look = [&](SourceSizes s) {
+        return window(std::move(s), at.top, at.left, at.height, at.width, at.skip_rows, at.skip_columns);
+      };
       add("a window" + with, {look(whole({2, 13, 17, 16}))}, outputs, 3, kBias);
       add("a window, resized" + with, {look(whole({2, 5, 4, 31}, {13, 17}))}, outputs, 3, kBias | kRelu);
       add("windows of a map and of crops" + with,
@@ -146,6 +158,15 @@ inline void aggregate_conv_cases(Suite& suite) {
            look(crops({1, 19, 18, 31}, {0, 14, 3}, {13, 0, 5}, 5, 5, {8, 8, 13, 17}))},
           outputs, 3, kBias | kAddend);
     }
+  }
+  for (const int64_t outputs : {1, 7}) {
+    add("a window smaller than its crops, to " + std::to_string(outputs),
+        {window(crops({1, 19, 18, 64}, {0, 18}, {1, 0}, 1, 17, {13, 17}), 0, 0, 2, 2, 11, 15)}, outputs, 3);
+    add("products of crops alike but for their windows, to " + std::to_string(outputs),
+        {window(crops({1, 9, 8, 64}, {0, 5}, {4, 0}, 3, 3, {13, 17}), 0, 0, 8, 8, 0, 0),
+         window(crops({1, 9, 8, 64}, {0, 5}, {4, 0}, 3, 3, {13, 17}), 0, 0, 8, 8, 5, 0),
+         window(crops({1, 9, 8, 64}, {0, 5}, {4, 0}, 3, 3, {13, 17}), 0, 0, 8, 8, 5, 9)},
+        outputs, 3);
   }
   add("a window and a map of its size", {window(whole({1, 33, 31, 8}), 30, 0, 3, 31), whole({2, 3, 31, 24})},
       48, 3, kBias);

@@ -9,8 +9,8 @@ inline CropResizeBackward backward_of(Builder& b, CropResize forward, bool adden
   forward.infer();
   CropResizeBackward op;
   op.dy = {b.tensor(forward.y.shape)};
-  op.source = forward.source.geometry();
-  if (addend) op.addend = {b.tensor(forward.source.x.shape)};
+  op.source = forward.sources[0].geometry();
+  if (addend) op.addend = {b.tensor(forward.sources[0].x.shape)};
   return op;
 }
 
@@ -75,7 +75,7 @@ inline void crop_resize_backward_cases(Suite& suite) {
         },
         "y", "x",
         [](Builder& b, const CropResize& forward, const View& dy) -> View {
-          return evaluated(CropResizeBackward{{dy}, forward.source.geometry(), {}, {}}, b).dx;
+          return evaluated(CropResizeBackward{{dy}, forward.sources[0].geometry(), {}, {}}, b).dx;
         });
   }
   suite.gradient<Resize>(

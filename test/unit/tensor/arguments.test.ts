@@ -29,10 +29,14 @@ test('values of wrong types are refused, with the names of the op and the argume
     refused('cast: dtype must be one of float32, bfloat16'),
   );
   expect(run('concat', { inputs: x })).toThrow(refused('concat: inputs must be an array'));
-  expect(run('crop_resize', { source: 3 })).toThrow(
-    refused('crop_resize: source must be an object, and is 3'),
+  const source = { x, sizes: [2, 2] };
+  expect(run('unfold_resize', { source: 3 })).toThrow(
+    refused('unfold_resize: source must be an object, and is 3'),
   );
-  expect(run('crop_resize', { source: { sizes: [2, 2] } })).toThrow(refused('crop_resize: x is missing'));
+  expect(run('crop_resize', { sources: source })).toThrow(refused('crop_resize: sources must be an array'));
+  expect(run('crop_resize', { sources: [source, { sizes: [2, 2] }] })).toThrow(
+    refused('crop_resize: x is missing'),
+  );
 });
 
 test('what is undefined has its default, and outputs come with shape and type', () => {

@@ -4,6 +4,7 @@ import { expectedParameters, type ParameterShapes } from '../../../src/models/pa
 import { accumulate } from '../../../src/tensor/accumulate';
 import { add } from '../../../src/tensor/add';
 import { type Gradient, Tape } from '../../../src/tensor/autograd';
+import { cropResize } from '../../../src/tensor/crop-resize';
 import { Device } from '../../../src/tensor/device';
 import { mse } from '../../../src/tensor/mse';
 import { relu } from '../../../src/tensor/relu';
@@ -167,6 +168,7 @@ test('gradients of an op without one are refused', () => {
   using x = random('x', [1, 4, 4, 2]);
   tape.watch(x);
   expect(() => tape.run(() => resize(x, 8, 8, 'nearest'))).toThrow('cannot be differentiated');
+  expect(() => tape.run(() => cropResize([{ x }, { x }]))).toThrow('several sources together');
 });
 
 test('the walk back leaves nothing but the gradients of watched tensors', async () => {
