@@ -344,14 +344,14 @@ function withoutBias({ weight, bias }: FoldedConv): FoldedConv {
   return { weight, bias: fromFloat32(bias.shape, new Float32Array(bias.shape[0]!)) };
 }
 
-/** A level's kernels, see {@link foldLevel}. */
+/** Kernels of s x s that stand for several layers, which make a difference in the outermost m lines: see {@link foldLevel}. */
 export interface FoldedLevel {
-  /** [K, C, 9, 9] over p and the other branch's ps0, ps1 and ps2, as far as they are there; bias [K]. */
+  /** [K, C, s, s], bias [K]. */
   readonly whole: FoldedConv;
   /**
-   * What the whole has too much or too little of in the outermost three lines, to be added: over the same channels of
-   * these lines, valid along them. At the top and the bottom [3·K, C, 3, 9], output j·K + k for row j and class k; at
-   * the left and the right, where three columns lie side by side, [3·K, 3·C, 1, 9], column j. Bias [3·K].
+   * What the whole has too much or too little of in the outermost m lines, to be added: over the same channels of
+   * these lines, valid along them. At the top and the bottom [m·K, C, m, s], output j·K + k for row j and class k; at
+   * the left and the right, where the columns lie side by side, [m·K, m·C, 1, s], column j. Bias [m·K].
    */
   readonly edges: Readonly<Record<Side, FoldedConv>>;
 }
@@ -409,6 +409,7 @@ export function foldOthers(
  * after one of them come in again with the next. So it is exact where no path steps outside, three pixels from the
  * border. Along a side, the paths that leave the map there are a convolution, too, over the three lines next to it:
  * that is what an edge takes away. At a corner paths leave at either side, or both, and an edge is not exact.
+ * The kernels of 9x9 are over p and the other branch's ps0, ps1 and ps2, as far as they are there.
  * @param products of the head, whose last input channels are the level's
  */
 export async function foldLevel(

@@ -14,6 +14,7 @@ import {
   type FoldedConv,
   foldBatchNorm,
   foldLevel,
+  foldOthers,
   type Norm,
   normAfter,
   normFields,
@@ -283,21 +284,27 @@ export class NetworkStore {
       await this.#conv(parameters, step, `${key} ${step}`, async () => (await composed())[step]);
     }
     if (this.#foldsLastLevel) {
-      const folded = lazily(async () => {
+      const { fpn, sharing } = this.config;
+      const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
+      const last = lazily(async () => {
         const [smooth1, smooth2] = [await layer(lastSmooth[0]), await layer(lastSmooth[1])];
-        const { fpn, sharing } = this.config;
-        const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
         return foldLevel((await composed()).products, smooth1, smooth2, lastChannels);
       });
-      const last = `${key} ${keyOf(...lastSmooth)} last`;
-      await this.#conv(parameters, 'last', last, async () => (await folded()).whole);
-      for (const side of sides)
-        await this.#conv(
-          parameters,
-          `last.${side}`,
-          `${last} ${side}`,
-          async () => (await folded()).edges[side],
-        );
+      const others = lazily(async () => foldOthers(await composed(), lastChannels));
+      for (const [name, layers, folded] of [
+        ['last', lastSmooth, last],
+        ['others', [], others],
+      ] as const) {
+        const holds = `${key} ${keyOf(...layers)} ${name}`;
+        await this.#conv(parameters, name, holds, async () => (await folded()).whole);
+        for (const side of sides)
+          await this.#conv(
+            parameters,
+            `${name}.${side}`,
+            `${holds} ${side}`,
+            async () => (await folded()).edges[side],
+          );
+      }
     }
     return new ComposedConv(new Parameters(parameters));
   }

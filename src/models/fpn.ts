@@ -21,25 +21,23 @@ export interface PyramidOutput {
 
 /** What is made of the maps that ps3 is made of, without ps3. */
 export interface Head {
-  /** Of these maps alone, of the sources of all levels together; all of them, or all but the last level's. */
+  /** Of the sources of all levels together. */
   forward(sources: readonly GridSource[]): Tensor;
-  /** Adds what the last level's contribute. */
-  addLast(sources: readonly GridSource[], others: Tensor): Tensor;
-  /** The last level from its laterals' sums on, where it is folded. */
-  readonly last?: FoldedHead;
+  /** What it adds up of the levels, where it is folded. */
+  readonly folded?: Readonly<Record<keyof typeof folds, FoldedHead>>;
 }
 
 /**
- * One convolution over the sums of the last level's laterals, and the other branch's ps0, ps1 and ps2. Exact but for
- * {@link foldedMargin} pixels at the border; and along a side, away from the corners, with its edge.
+ * One convolution to the logits. Exact but for some pixels at the border; and along a side, away from the corners, with
+ * its edge.
  */
 export interface FoldedHead {
-  forward(sources: readonly GridSource[], addend: Tensor): Tensor;
+  forward(sources: readonly GridSource[], addend?: Tensor): Tensor;
   /**
-   * What to add to the outermost {@link foldedMargin} lines at a side.
-   * @param lines those of the sources, channel after channel, with {@link foldedReach} zeros before and after each:
-   *   rows [N, 3, W + 8, C], or columns [N, 1, H + 8, 3·C]
-   * @returns place after place along the side: [N, 1, W or H, 3·K]
+   * What to add to the outermost lines at a side, as many as the margin m.
+   * @param lines those of the sources, channel after channel, with as many zeros before and after each as the convolution
+   *   reaches, r: rows [N, m, W + 2·r, C], or columns [N, 1, H + 2·r, m·C]
+   * @returns place after place along the side: [N, 1, W or H, m·K]
    */
   edge(side: Side, lines: Tensor): Tensor;
 }
@@ -48,14 +46,15 @@ export interface FoldedHead {
 export const sides = ['top', 'bottom', 'left', 'right'] as const;
 export type Side = (typeof sides)[number];
 
-/** Rows and columns at each border where zero padding between three layers of 3x3 makes a difference. */
-const foldedMargin = 3;
+/**
+ * What heads fold: the last level, from its laterals' sums and the other branch's ps0, ps1 and ps2, four layers of 3x3; and the
+ * others, from what ps3 is made of, two layers. `reach`: pixels that a pixel depends on in each direction. `margin`: rows and
+ * columns at each border where zero padding between the layers makes a difference.
+ */
+const folds = { others: { margin: 1, reach: 2 }, last: { margin: 3, reach: 4 } } as const;
 
-/** Pixels that a pixel depends on in each direction, through four layers of 3x3. */
-const foldedReach = 4;
-
-/** Side of the square at a corner that the margin's pixels there depend on. */
-const cornerSide = foldedMargin + foldedReach;
+/** Side of the square at a corner that the margins' pixels there depend on. */
+const cornerSide = folds.last.margin + folds.last.reach;
 
 /** The other branch's map for a stage and level, as seen from this branch, without the resize to this branch's size. */
 export type Share = (stage: Stage, level: number) => GridSource;
@@ -136,17 +135,17 @@ export class Pyramid {
   ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
     return c[0].device.scope(() => {
       const [height, width] = sizeOf(c[3]);
-      const folds =
+      const areFolded =
         Math.min(height, width) >= 2 * cornerSide &&
-        heads.every(({ last }) => last) &&
+        heads.every(({ folded }) => folded) &&
         // Maps that are wanted in full are made, and then the heads may as well read them.
         (!keep || this.#samples(share, height, width));
-      const { maps, sources } = this.#levels(c, share, keep, folds ? 3 : 4);
-      const outputs = heads.map((head) => head.forward(sources));
-      if (!folds) return { maps: keep ? maps : undefined, outputs };
+      const { maps, sources } = this.#levels(c, share, keep, areFolded ? 3 : 4);
+      if (!areFolded)
+        return { maps: keep ? maps : undefined, outputs: heads.map((head) => head.forward(sources)) };
       return {
         maps: keep ? this.#withSampled(maps, share) : undefined,
-        outputs: this.#foldedLevel(heads, maps.ps0[3], share, outputs),
+        outputs: this.#foldedHeads(heads, maps.ps0[3], share, sources),
       };
     });
   }
@@ -177,54 +176,60 @@ export class Pyramid {
   }
 
   /**
-   * The last level by its folded convolution.
-   * @param p its laterals' sum
-   * @param others what the heads made of the other levels
+   * What heads give, by their folded convolutions.
+   * @param p the last level's laterals' sum
+   * @param others what ps3 is made of, of the other levels
    */
-  #foldedLevel(heads: readonly Head[], p: Tensor, share: Share, others: readonly Tensor[]): Tensor[] {
+  #foldedHeads(heads: readonly Head[], p: Tensor, share: Share, others: readonly GridSource[]): Tensor[] {
     if (heads.length === 0) return [];
     const { device } = p;
     const [patches, height, width] = [p.dim(0), ...sizeOf(p)] as const;
     const shared = (['ps0', 'ps1', 'ps2'] as const).map((stage) =>
       this.#shared.includes(stage) ? resized(share(stage, 3), height, width) : undefined,
     );
-    const sources = [{ x: p }, ...shared.filter((source) => source !== undefined)];
-    const outputs = heads.map((head, i) => head.last!.forward(sources, others[i]!));
-    for (const side of sides) {
-      const lies = side === 'top' || side === 'bottom';
-      const [top, left] = [
-        side === 'bottom' ? height - foldedMargin : 0,
-        side === 'right' ? width - foldedMargin : 0,
-      ];
-      device.scope(() => {
-        const across = {
-          windowTop: lies ? top : -foldedReach,
-          windowLeft: lies ? -foldedReach : left,
-          windowHeight: lies ? foldedMargin : height + 2 * foldedReach,
-          windowWidth: lies ? width + 2 * foldedReach : foldedMargin,
-        };
-        const lines = cropResize(sources.map((source) => ({ ...source, ...across })));
-        const columns = [patches, 1, lines.dim(1), foldedMargin * lines.dim(3)];
-        const read = lies ? lines : device.view(lines, 0, columns);
-        for (const [i, head] of heads.entries()) {
-          const y = head.last!.edge(side, read);
-          const places = [patches, y.dim(2), foldedMargin, y.dim(3) / foldedMargin];
-          paste(outputs[i]!, device.view(y, 0, places), top, left, { add: true, transposed: lies });
-        }
-      });
+    const sources = { others, last: [{ x: p }, ...shared.filter((source) => source !== undefined)] };
+    const outputs = heads.map(({ folded }) => {
+      using sum = folded!.others.forward(sources.others);
+      return folded!.last.forward(sources.last, sum);
+    });
+    for (const [part, { margin, reach }] of Object.entries(folds) as [
+      keyof typeof folds,
+      { margin: number; reach: number },
+    ][]) {
+      for (const side of sides) {
+        const lies = side === 'top' || side === 'bottom';
+        const [top, left] = [side === 'bottom' ? height - margin : 0, side === 'right' ? width - margin : 0];
+        device.scope(() => {
+          const across = {
+            windowTop: lies ? top : -reach,
+            windowLeft: lies ? -reach : left,
+            windowHeight: lies ? margin : height + 2 * reach,
+            windowWidth: lies ? width + 2 * reach : margin,
+          };
+          const lines = cropResize(sources[part].map((source) => ({ ...source, ...across })));
+          const columns = [patches, 1, lines.dim(1), margin * lines.dim(3)];
+          const read = lies ? lines : device.view(lines, 0, columns);
+          for (const [i, head] of heads.entries()) {
+            const y = head.folded![part].edge(side, read);
+            const places = [patches, y.dim(2), margin, y.dim(3) / margin];
+            paste(outputs[i]!, device.view(y, 0, places), top, left, { add: true, transposed: lies });
+          }
+        });
+      }
     }
     device.scope(() => this.#corners(heads, p, shared, others, outputs));
     return outputs;
   }
 
-  /** Computes the last level's corners layer by layer: the squares that they depend on lie together in one map. */
+  /** Computes the corners layer by layer: the squares that they depend on lie together in one map. */
   #corners(
     heads: readonly Head[],
     p: Tensor,
     shared: readonly (GridSource | undefined)[],
-    others: readonly Tensor[],
+    others: readonly GridSource[],
     outputs: readonly Tensor[],
   ): void {
+    const { margin } = folds.last;
     const [height, width] = sizeOf(p);
     /** The squares of some side at the corners of a source that is of the given size. */
     const corners = (source: GridSource, side: number, [height, width]: [number, number]): GridSource => ({
@@ -239,12 +244,13 @@ export class Pyramid {
     // Squares touch with their inner borders, which spoils what is not used.
     const q = this.#smooth1[3].forward([squares({ x: p }), ...ps0!]);
     const r = this.#smooth2[3].forward([{ x: q }, ...ps1!]);
+    const sources = [...others.map(squares), { x: r }, ...ps2!];
     for (const [i, head] of heads.entries()) {
-      const y = head.addLast([{ x: r }, ...ps2!], cropResize([squares({ x: others[i]! })]));
-      const margin = cropResize([corners({ x: y }, foldedMargin, sizeOf(y))]);
-      paste(outputs[i]!, margin, 0, 0, {
-        skipRows: height - 2 * foldedMargin,
-        skipColumns: width - 2 * foldedMargin,
+      const y = head.forward(sources);
+      const outermost = cropResize([corners({ x: y }, margin, sizeOf(y))]);
+      paste(outputs[i]!, outermost, 0, 0, {
+        skipRows: height - 2 * margin,
+        skipColumns: width - 2 * margin,
       });
     }
   }

@@ -88,15 +88,6 @@ export class AggregateConv {
     const rest = addend ? { addend } : { bias: this.#bias };
     return probed(this.#name, aggregateConv(sources, this.#weight, { first, ...rest }));
   }
-
-  /** As {@link partial}, without bias. */
-  products(sources: readonly GridSource[], first: number): Tensor {
-    return probed(this.#name, aggregateConv(sources, this.#weight, { first }));
-  }
-
-  get inputs(): number {
-    return this.#weight.dim(1);
-  }
 }
 
 /** Convolutions in a row that were folded into one, which is not exact at the border: see inference/fold.ts, foldLevel. */
@@ -110,8 +101,8 @@ export class EdgedConv {
     this.#parameters = parameters;
   }
 
-  forward(sources: readonly GridSource[], addend: Tensor): Tensor {
-    return this.#whole.forward(sources, { addend });
+  forward(sources: readonly GridSource[], addend?: Tensor): Tensor {
+    return this.#whole.forward(sources, addend ? { addend } : {});
   }
 
   /** What to add along a side, from the lines next to it. */
@@ -146,31 +137,30 @@ export class SampledConv {
 
 /** Two convolutions in a row that were composed, see inference/fold.ts. */
 export class ComposedConv {
-  /** The pyramid's last level, folded. */
-  readonly last?: EdgedConv;
+  /** The pyramid's last level, and the others, by themselves. */
+  readonly folded?: { readonly last: EdgedConv; readonly others: EdgedConv };
   readonly #taps: AggregateConv;
   readonly #weight: Tensor;
   readonly #bias: Tensor;
 
-  /** @param parameters weights and biases of `taps` and `sum`; if there are any, of `last` and `last.top` and so on */
+  /**
+   * @param parameters weights and biases of `taps` and `sum`; if there are any, of `last` and `last.top` and so on, and
+   *   likewise `others`
+   */
   constructor(parameters: Parameters) {
-    if (parameters.has('last.weight')) this.last = new EdgedConv(parameters.at('last'));
+    if (parameters.has('last.weight'))
+      this.folded = {
+        last: new EdgedConv(parameters.at('last')),
+        others: new EdgedConv(parameters.at('others')),
+      };
     this.#taps = new AggregateConv(parameters.at('taps'));
     this.#weight = parameters.get('sum.weight');
     this.#bias = parameters.get('sum.bias');
   }
 
-  /** @param sources the first of the input channels, or all */
   forward(sources: readonly GridSource[]): Tensor {
     using maps = this.#taps.forward(sources);
     return conv2d(maps, this.#weight, { bias: this.#bias, padding: this.#weight.dim(2) >> 1 });
-  }
-
-  /** What the last of the input channels add to what the others gave. */
-  addLast(sources: readonly GridSource[], others: Tensor): Tensor {
-    const channels = sources.reduce((sum, { x }) => sum + x.dim(3), 0);
-    using maps = this.#taps.products(sources, this.#taps.inputs - channels);
-    return conv2d(maps, this.#weight, { residual: others, padding: this.#weight.dim(2) >> 1 });
   }
 }
 

@@ -138,7 +138,7 @@ describe.each([
     for (const tensor of tensors) tensor.dispose();
     const folded = await store.get(mode);
     expect(folded.heads !== undefined).toBe(count < 27);
-    expect(folded.heads?.ensemble?.last !== undefined).toBe(
+    expect(folded.heads?.ensemble?.folded !== undefined).toBe(
       count < 27 && 81 * count < 6 * (fpn.channels + fpn.smooth),
     );
     const got = await logitsOf(folded, config, mode, size);
