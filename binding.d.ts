@@ -25,6 +25,14 @@ export interface Memory {
   tensors: number;
 }
 
+/** What work would take. */
+export interface Planned {
+  /** The most bytes that would be in tensors at once. */
+  peak: number;
+  /** The most that would be taken from the system at once. */
+  reserved: number;
+}
+
 /** An op that ran. */
 export interface TraceEvent {
   op: string;
@@ -138,6 +146,12 @@ export declare class Device {
   resetPeak(): void;
   /** Of all ops that were run. */
   multiplyAdds(): number;
+  /** From here on nothing runs and nothing takes memory; under a limit of the pool's, 0 for none. */
+  beginPlan(limit: number): void;
+  /** Within a plan: as {@link release}, but a tensor that was there before the plan stays. */
+  planRelease(tensor: Handle): void;
+  /** What the pool would have had at most since the beginning of the plan, whose tensors go. */
+  endPlan(): Planned;
   /** Begins to record what runs, anew. */
   startTrace(): void;
   /** Stops, and returns what was recorded since. */

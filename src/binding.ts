@@ -10,6 +10,7 @@ export type {
   Layout,
   Memory,
   Ops,
+  Planned,
   StructLayout,
   TraceEvent,
   WeightPlace,

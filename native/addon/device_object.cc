@@ -102,6 +102,9 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::trim>("trim"),
                          InstanceMethod<&DeviceObject::reset_peak>("resetPeak"),
                          InstanceMethod<&DeviceObject::multiply_adds>("multiplyAdds"),
+                         InstanceMethod<&DeviceObject::begin_plan>("beginPlan"),
+                         InstanceMethod<&DeviceObject::plan_release>("planRelease"),
+                         InstanceMethod<&DeviceObject::end_plan>("endPlan"),
                          InstanceMethod<&DeviceObject::start_trace>("startTrace"),
                          InstanceMethod<&DeviceObject::stop_trace>("stopTrace"),
                          InstanceMethod<&DeviceObject::close_js>("close"),
@@ -257,6 +260,7 @@ Napi::Value DeviceObject::upload(const Napi::CallbackInfo& info) {
     check(data.ByteLength() == bytes, "upload: a ", name_of(dtype), " tensor of shape ", shape, " has ",
           bytes, " bytes, and the data ", data.ByteLength());
     tensor = device_->allocate(shape, dtype, "upload");
+    if (device_->plan()) return Napi::Number::New(info.Env(), keep(std::move(tensor)));
     const auto* source = static_cast<const std::byte*>(data.ArrayBuffer().Data()) + data.ByteOffset();
     const uint64_t pending = expect(data, false);
     device_->upload(tensor.view(), source);
@@ -287,7 +291,7 @@ Napi::Value DeviceObject::weight(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::unload(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    find(info[0].ToNumber(), "unload", "tensor").storage->unload();
+    device_->unload(*find(info[0].ToNumber(), "unload", "tensor").storage);
     return info.Env().Undefined();
   });
 }
@@ -318,6 +322,7 @@ Napi::Value DeviceObject::view(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::download(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Tensor& tensor = find(info[0].ToNumber(), "download", "tensor");
+    check(!device_->plan(), "download: a plan has no values");
     device_->load(*tensor.storage);
     const View view = tensor.view();
     check(info[1].IsTypedArray(), "download: the target must be a typed array");
@@ -367,7 +372,7 @@ Napi::Value DeviceObject::memory(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::trim(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    device_->pool().trim();
+    (device_->plan() ? *device_->plan()->pool() : device_->pool()).trim();
     return info.Env().Undefined();
   });
 }
@@ -382,6 +387,39 @@ Napi::Value DeviceObject::reset_peak(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::multiply_adds(const Napi::CallbackInfo& info) {
   return guarded(info,
                  [&]() -> Napi::Value { return Napi::Number::New(info.Env(), device_->multiply_adds()); });
+}
+
+Napi::Value DeviceObject::begin_plan(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->begin_plan(static_cast<size_t>(info[0].ToNumber().DoubleValue()));
+    first_planned_ = next_handle;
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::plan_release(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const double handle = info[0].ToNumber();
+    const Tensor& tensor = find(handle, "planRelease", "tensor");
+    check(device_->plan() != nullptr, "planRelease: there is no plan");
+    if (handle < static_cast<double>(first_planned_)) {
+      device_->plan()->drop(*tensor.storage);
+    } else {
+      tensors_.erase(static_cast<uint64_t>(handle));
+    }
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::end_plan(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    std::erase_if(tensors_, [this](const auto& entry) { return entry.first >= first_planned_; });
+    const PoolCounters counters = device_->end_plan();
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("peak", static_cast<double>(counters.peak));
+    result.Set("reserved", static_cast<double>(counters.reserved));
+    return result;
+  });
 }
 
 Napi::Value DeviceObject::start_trace(const Napi::CallbackInfo& info) {

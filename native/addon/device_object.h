@@ -71,6 +71,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   Napi::Value close_js(const Napi::CallbackInfo& info);
   Napi::Value describe_js(const Napi::CallbackInfo& info);
   Napi::Value multiply_adds(const Napi::CallbackInfo& info);
+  Napi::Value begin_plan(const Napi::CallbackInfo& info);
+  Napi::Value plan_release(const Napi::CallbackInfo& info);
+  Napi::Value end_plan(const Napi::CallbackInfo& info);
   Napi::Value start_trace(const Napi::CallbackInfo& info);
   Napi::Value stop_trace(const Napi::CallbackInfo& info);
 
@@ -92,6 +95,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   std::unordered_map<uint64_t, Tensor> tensors_;
   std::unordered_map<uint64_t, Pending> pending_;
   uint64_t next_pending_ = 1;
+  uint64_t first_planned_ = 0;  ///< handles from here on are a plan's
   int promises_ = 0;
 };
 

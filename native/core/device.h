@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "core/plan.h"
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "core/trace.h"
@@ -37,8 +38,10 @@ class Device {
   Tensor weight(const Shape& shape, FileWeight values);
   /// Brings a weight's plain values to the device, if they are not there.
   void load(Storage& storage);
+  /// Frees what can be made again: a weight's packed copies, and plain values that a source has.
+  void unload(Storage& storage);
   /// A tensor on another's memory, whose values are to be overwritten.
-  static Tensor on_memory_of(const View& view, const Shape& shape);
+  Tensor on_memory_of(const View& view, const Shape& shape);
 
   /// Queues a copy to a tensor; `from` must stay until the stream has passed it.
   void upload(const View& to, const void* from);
@@ -51,6 +54,14 @@ class Device {
   template <class Op>
   std::vector<Tensor> submit(Op op);
 
+  /// From here on nothing runs and no memory is taken: work is only planned, as in core/plan.h. Under a limit
+  /// of the pool's (0: none); where it is passed, the plan goes on all the same, and `reserved` tells.
+  void begin_plan(size_t limit);
+  /// The counters that the pool would have now; peaks are those since the beginning. Tensors that were made
+  /// since must not be used any more.
+  PoolCounters end_plan();
+  Plan* plan() { return plan_.get(); }
+
  private:
   class Preparation;
 
@@ -58,8 +69,20 @@ class Device {
   void load(View& view) {
     if (view.data || !view.storage) return;
     load(*view.storage);
-    view.data = view.storage->data();
+    view.data = data_of(*view.storage);
   }
+  /// Of which memory is taken.
+  const std::shared_ptr<Pool>& memory() const { return plan_ ? plan_->pool() : pool_; }
+  void* data_of(const Storage& storage) const { return plan_ ? plan_->data(storage) : storage.data(); }
+  std::unique_ptr<Storage>& copy_of(Storage& storage, const std::string& layout) {
+    return plan_ ? plan_->copy(storage, layout) : storage.packed[layout];
+  }
+  void drop_copies(Storage& storage) {
+    if (plan_) return plan_->drop_copies(storage);
+    storage.packed.clear();
+  }
+  /// A view that was made outside the plan, as it is in it.
+  void adopt(View& view) const;
 
   const Backend& backend_;
   int threads_;
@@ -68,6 +91,7 @@ class Device {
   double multiply_adds_ = 0;
   Stream stream_;
   std::shared_ptr<Pool> pool_;
+  std::unique_ptr<Plan> plan_;
 };
 
 class Device::Preparation final : public Prepare {
@@ -95,6 +119,7 @@ class Device::Preparation final : public Prepare {
 
 template <class Op>
 std::vector<Tensor> Device::submit(Op op) {
+  if (plan_) for_each_view(op, [&](const char*, View& view) { adopt(view); });
   op.infer();
   const Kernel<Op>& kernel = kernel_of<Op>(backend_);
   if (!kernel.run)
@@ -111,7 +136,7 @@ std::vector<Tensor> Device::submit(Op op) {
     } else if constexpr (std::is_same_v<Kind, InOut>) {
       load(view);
       // Copies in other layouts hold the old values. What is queued and reads them still finds them.
-      if (view.storage) view.storage->packed.clear();
+      if (view.storage) drop_copies(*view.storage);
     }
   });
   // The scratch memory goes back to the pool as soon as the kernel is queued: the stream is in order.
@@ -120,6 +145,7 @@ std::vector<Tensor> Device::submit(Op op) {
   for_each_view(op, [&](const char*, View& view) {
     if (!preparation.packs(view)) load(view);
   });
+  if (plan_) return outputs;
   multiply_adds_ += op.multiply_adds();
   if (trace_.on()) {
     std::ostringstream shapes;

@@ -1,6 +1,7 @@
 #include "core/pool.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -23,6 +24,24 @@ constexpr size_t kSmallestSplit = 4096;
 size_t round_up(size_t n, size_t to) {
   return (n + to - 1) / to * to;
 }
+
+/// Addresses alone, from a range that no system gives.
+class NoMemory final : public Engine {
+ public:
+  void* allocate(size_t bytes) override {
+    void* data = reinterpret_cast<void*>(next_);
+    next_ += round_up(bytes, kSegmentRound);
+    return data;
+  }
+  void release(void*, size_t) override {}
+  void fill(void*, int, size_t) override {}
+  void upload(void*, const void*, size_t) override {}
+  void download(void*, const void*, size_t) override {}
+  std::string description() const override { return "no memory"; }
+
+ private:
+  uintptr_t next_ = uintptr_t{1} << 62;
+};
 
 double mebibytes(size_t n) {
   return static_cast<double>(n) / (1 << 20);
@@ -66,7 +85,7 @@ void Pool::give(void* data) {
   if (entry == used_.end()) fail(ErrorCode::native, "pool: memory given back that was not taken");
   Block* block = entry->second;
   used_.erase(entry);
-  if (guarded_) {
+  if (guarded_ && !rehearses_) {
     drain_();
     check_guard(*block, true);
     check_guard(*block, false);
@@ -105,8 +124,9 @@ Pool::Block* Pool::grow(size_t bytes, const char* purpose, Lifetime lifetime) {
   if (!fits(wanted)) trim();
   // Near the limit, a segment of just the size asked for may still fit.
   const size_t size = fits(wanted) ? wanted : bytes;
-  void* data = fits(size) ? engine_->allocate(size) : nullptr;
-  if (!data && fits(size)) {
+  const bool may = rehearses_ || fits(size);
+  void* data = may ? engine_->allocate(size) : nullptr;
+  if (!data && may) {
     trim();
     data = engine_->allocate(size);
   }
@@ -128,15 +148,18 @@ Pool::Block* Pool::grow(size_t bytes, const char* purpose, Lifetime lifetime) {
   return append(segment, size);
 }
 
-Pool::Block* Pool::extend(size_t bytes, Lifetime lifetime) {
-  if (guarded_) return nullptr;
+Pool::Segment* Pool::growing(Lifetime lifetime) {
   Segment*& segment = growing_[static_cast<size_t>(lifetime)];
-  if (!segment) {
+  if (!segment && !guarded_) {
     size_t room = 0;
-    void* data = engine_->reserve(room);
-    if (!data) return nullptr;
-    segment = add(data, lifetime, room);
+    if (void* data = engine_->reserve(room)) segment = add(data, lifetime, room);
   }
+  return segment;
+}
+
+Pool::Block* Pool::extend(size_t bytes, Lifetime lifetime) {
+  Segment* segment = growing(lifetime);
+  if (!segment) return nullptr;
   const auto missing = [&] {
     const Block* last = last_of(*segment);
     return bytes - (last && !last->in_use ? last->bytes : 0);
@@ -146,7 +169,7 @@ Pool::Block* Pool::extend(size_t bytes, Lifetime lifetime) {
   more = round_up(missing(), kSegmentRound);
   // Near the limit, just the size asked for may still fit.
   if (!fits(more)) more = missing();
-  if (!fits(more) || segment->bytes + more > segment->room) return nullptr;
+  if (!(rehearses_ || fits(more)) || segment->bytes + more > segment->room) return nullptr;
   return append(segment, more);
 }
 
@@ -177,7 +200,11 @@ Pool::Block* Pool::append(Segment* segment, size_t bytes) {
 }
 
 void Pool::split(Block* block, size_t bytes) {
-  if (block->bytes - bytes < kSmallestSplit) return;
+  // The end of a segment that grows is as if it were always free, so that places in it do not depend on how
+  // much it grew at a time, nor on when its end went: they are the same under any limit.
+  const bool at_end =
+      !block->next && block->segment == growing_[static_cast<size_t>(block->segment->lifetime)];
+  if (block->bytes - bytes < (at_end ? kAlignment : kSmallestSplit)) return;
   Block* rest = new Block{block->segment, block->data + bytes, block->bytes - bytes};
   rest->previous = block;
   rest->next = block->next;
@@ -242,6 +269,40 @@ PoolCounters Pool::counters() const {
 void Pool::reset_peak() {
   peak_ = active_;
   reserved_ = held_;
+}
+
+std::shared_ptr<Pool> Pool::rehearsal() {
+  // Room to grow in takes no memory, and is known to be there only once it was asked for.
+  for (const Lifetime lifetime : {Lifetime::passing, Lifetime::lasting}) growing(lifetime);
+  std::shared_ptr<Pool> copy(new Pool);
+  copy->engine_ = std::make_shared<NoMemory>();
+  copy->drain_ = [] {};
+  copy->guarded_ = guarded_;
+  copy->rehearses_ = true;
+  std::map<const Block*, Block*> blocks;
+  for (const auto& [data, segment] : segments_) {
+    auto made = std::make_unique<Segment>(*segment);
+    Block* previous = nullptr;
+    for (const Block* block = segment->first; block; block = block->next) {
+      auto* twin = new Block(*block);
+      blocks.emplace(block, twin);
+      twin->segment = made.get();
+      twin->previous = previous;
+      (previous ? previous->next : made->first) = twin;
+      previous = twin;
+      if (!twin->in_use) copy->free_.insert(twin);
+    }
+    for (size_t i = 0; i < growing_.size(); ++i) {
+      if (growing_[i] == segment.get()) copy->growing_[i] = made.get();
+    }
+    copy->segments_.emplace(data, std::move(made));
+  }
+  for (const auto& [data, block] : used_) copy->used_.emplace(data, blocks.at(block));
+  copy->added_ = added_;
+  copy->limit_ = limit_;
+  copy->held_ = copy->reserved_ = held_;
+  copy->active_ = copy->peak_ = active_;
+  return copy;
 }
 
 }  // namespace glnet

@@ -51,7 +51,15 @@ class Pool {
   PoolCounters counters() const;
   void reset_peak();
 
+  /// A pool that goes on from the state of this one without any memory: what it gives are addresses that
+  /// nothing may touch, and what is done to it changes nothing here. It is the same code on a copy of the
+  /// book-keeping, so the same takes and gives have the same counters here afterwards. Its limit has the
+  /// effects on the way that it has here (what is free goes back, growth is as small as can be), but where
+  /// take would throw here, `reserved` there passes the limit.
+  std::shared_ptr<Pool> rehearsal();
+
  private:
+  Pool() = default;
   struct Segment;
   struct Block {
     Segment* segment;
@@ -78,6 +86,8 @@ class Pool {
 
   /// Ends the program if the canaries on one side of the block are gone.
   void check_guard(const Block& block, bool before) const;
+  /// The segment that grows; nullptr if the engine has no room for such.
+  Segment* growing(Lifetime lifetime);
   bool fits(size_t more) const { return limit_ == 0 || held_ + more <= limit_; }
   Block* find(size_t bytes, Lifetime lifetime);
   Block* grow(size_t bytes, const char* purpose, Lifetime lifetime);
@@ -93,7 +103,8 @@ class Pool {
 
   std::shared_ptr<Engine> engine_;
   std::function<void()> drain_;
-  bool guarded_;
+  bool guarded_ = false;
+  bool rehearses_ = false;
   std::set<Block*, InOrder> free_;
   std::map<void*, Block*> used_;
   std::map<std::byte*, std::unique_ptr<Segment>> segments_;

@@ -8,6 +8,7 @@ import {
   native,
   nativeAsync,
   type Ops,
+  type Planned,
   type TraceEvent,
   type WeightPlace,
 } from '../binding';
@@ -16,7 +17,7 @@ import { CallBuffer, layoutOf } from './arguments';
 import type { Tape } from './autograd';
 import { Tensor } from './tensor';
 
-export type { Memory, TraceEvent };
+export type { Memory, Planned, TraceEvent };
 
 /**
  * Kinds of devices. For tests: `emulator` runs the CUDA kernels on the CPU, `reference` is slow and exact. What is
@@ -220,6 +221,33 @@ export class Device {
       for (const tensor of made) tensor.dispose();
       this.#scopes.pop();
     }
+  }
+
+  /**
+   * What `body` would take of the pool, to the byte, without doing it: its ops are checked and memory is counted as if
+   * they ran, but nothing runs and none is taken. Tensors made in it go at its end; they have no values.
+   * @param body synchronous; may pass tensors that were there before to `drop`, as if it disposed of them
+   * @param limit of the pool, 0 for none; default the device's. `reserved` is above it where the work would not fit.
+   */
+  plan(body: (drop: (tensor: Tensor) => void) => void, limit: number = this.memory().limit): Planned {
+    if (this.tape)
+      throw new GlnetError('ERR_INVALID_ARGUMENT', 'nothing can be planned while a tape records');
+    const { probe } = this;
+    const outer = this.#scopes.length;
+    const drop = (tensor: Tensor): void => {
+      if (this.#scopes.slice(outer).some((scope) => scope.has(tensor))) tensor.dispose();
+      else native(() => this.#native.planRelease(tensor.handle));
+    };
+    native(() => this.#native.beginPlan(limit));
+    let planned: Planned;
+    this.probe = undefined;
+    try {
+      this.scope(() => body(drop));
+    } finally {
+      this.probe = probe;
+      planned = native(() => this.#native.endPlan());
+    }
+    return planned;
   }
 
   /** Takes a tensor out of the scope that it was made in: it lives until it is disposed of. */

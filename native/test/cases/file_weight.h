@@ -124,6 +124,60 @@ inline void file_weight_cases(Suite& suite) {
           return wrong.text();
         });
   }
+  suite.direct("core", "a plan: the same bytes, and nothing left of it", [](Device& device) {
+    Findings wrong;
+    Builder b(DType::float32, 1);
+    const WeightInFile weight(b, {32, 16, 3, 3}, DType::float32);
+    const Tensor lazy = weight.on(device);
+    const std::string before = convolved(device, b, lazy, {1, 9, 8, 16});
+    const auto state = [&] {
+      const PoolCounters c = device.pool().counters();
+      return std::vector<size_t>{c.active,
+                                 c.cached,
+                                 c.peak,
+                                 c.reserved,
+                                 c.blocks,
+                                 lazy.storage->packed.size(),
+                                 lazy.storage->data() != nullptr};
+    };
+    // Another layout on the CPU, the values again after they went, a tensor that is written over.
+    const auto work = [&] {
+      Conv2d op;
+      const Tensor x = device.allocate({2, 64, 64, 16}, DType::float32, "x");
+      device.clear(x.view());
+      op.x = {x.view()};
+      op.weight = {lazy.view()};
+      op.padding = 1;
+      const std::vector<Tensor> y = device.submit(op);
+      device.unload(*lazy.storage);
+      op.residual = {y[0].view()};
+      op.overwrite = true;
+      device.submit(op);
+    };
+    const auto count = state();
+    const double multiply_adds = device.multiply_adds();
+    device.begin_plan(0);
+    work();
+    const PoolCounters planned = device.end_plan();
+    wrong.holds("all is as it was", state() == count && device.multiply_adds() == multiply_adds);
+    wrong.holds("the same values", convolved(device, b, lazy, {1, 9, 8, 16}) == before);
+    wrong.holds("still as it was", state() == count);
+    device.pool().reset_peak();
+    work();
+    wait(device);
+    wrong.equal("the planned peak", planned.peak, device.pool().counters().peak);
+    wrong.equal("the planned reserve", planned.reserved, device.pool().counters().reserved);
+
+    device.begin_plan(1);
+    const Tensor never = device.allocate({1 << 20, 1 << 20}, DType::float32, "never");
+    wrong.equal("message",
+                message_of(ErrorCode::invalid_argument, [&] { device.download(nullptr, never.view()); }),
+                "a plan has no values to read");
+    wrong.equal("message", message_of(ErrorCode::invalid_argument, [&] { device.begin_plan(0); }),
+                "a plan within a plan");
+    wrong.holds("a limit does not end a plan", device.end_plan().reserved >= size_t{4} << 40);
+    return wrong.text();
+  });
   suite.direct("core", "a weight in a file: what is no weight", [](Device& device) {
     Findings wrong;
     const TemporaryFile file({1, 2, 3});
