@@ -69,11 +69,15 @@ function deviceOptions(command: Command): void {
         'what maps and weights are stored in; bfloat16 takes half the memory, and half the time where the device has units for it: auto (default: float32)',
       ).choices(precisionChoices),
     )
-    .option('--batch <n>', 'the most patches at a time; fewer if memory is short (default: 2)', parseCount)
+    .option(
+      '--batch <n>',
+      'the most patches at a time; fewer if memory is short (default: 2 on the CPU, else a row of them, at most 12)',
+      parseCount,
+    )
     .option('--threads <n>', 'threads that compute (default: one for each core)', parseCount)
     .option(
       '--memory-limit <size>',
-      'the most that tensors may take: 1GB, 512MiB, 2e9 (default: no limit)',
+      'the most that tensors may take on a device: 1GB, 512MiB, 2e9; as many patches at a time as fit are taken (default: no limit)',
       parseBytes,
     );
 }

@@ -67,6 +67,8 @@ type ImageReport = {
   batch?: number;
   devices?: string[];
   poolPeakBytes?: number;
+  /** With a memory limit. */
+  plannedPeakBytes?: number;
   error?: { code?: string; message: string };
 };
 
@@ -210,7 +212,8 @@ async function segmentImage(
     const flushing = performance.now();
     await Promise.all(sinks!.map((sink) => sink.end()));
     const flushSeconds = (performance.now() - flushing) / 1000;
-    const { seconds, totalSeconds, patches, refinement, patchesPerSecond, poolPeakBytes } = report;
+    const { seconds, totalSeconds, patches, refinement, patchesPerSecond, poolPeakBytes, plannedPeakBytes } =
+      report;
     return {
       path: job.path,
       width: raster.width,
@@ -224,6 +227,7 @@ async function segmentImage(
       batch: report.batch,
       devices: report.devices,
       poolPeakBytes,
+      ...(plannedPeakBytes !== undefined && { plannedPeakBytes }),
     };
   } catch (error) {
     // Writers that still wait for rows give up and remove what they began.

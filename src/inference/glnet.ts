@@ -58,7 +58,10 @@ export interface SegmentOptions {
   patch?: number;
   /** Side of the downsampled image in pixels, a multiple of 4; default the model's. */
   globalSize?: number;
-  /** The most patches at a time; default 2. Fewer are taken when memory does not suffice. */
+  /**
+   * The most patches at a time; default 2 on the CPU, and on other devices a row of patches, 12 at most. With a memory limit,
+   * as many of these as fit.
+   */
   batch?: number;
   /** The most devices to spread the patches over; those with the least to do are taken. Default all. */
   devices?: number;
@@ -94,6 +97,11 @@ export interface SegmentReport {
   multiplyAdds: number;
   /** The most bytes that tensors took at once on a device, weights included; of all calls, where they overlap. */
   poolPeakBytes: number;
+  /**
+   * What `poolPeakBytes` was planned to be before the first patch, where there is a memory limit: the same, but for images
+   * of more than 256 batches of patches, and calls that overlap.
+   */
+  plannedPeakBytes?: number;
   /** The most memory that the process has had, so far in its life. */
   processPeakBytes: number;
 }
@@ -280,14 +288,14 @@ export class GLNet {
   ): Promise<SegmentReport> {
     const start = performance.now();
     const mode = this.#mode(options);
-    const { patch = this.config.patch, globalSize = this.config.global, batch = 2 } = options;
+    const { patch = this.config.patch, globalSize = this.config.global, batch } = options;
     const { margin = defaultCoarseToFine.margin } = options;
     checkSide('patch', patch, 52);
     if (!(margin >= 0 && margin <= 1)) {
       throw new GlnetError('ERR_INVALID_ARGUMENT', `margin is ${margin}; expected a share from 0 to 1`);
     }
     checkSide('globalSize', globalSize, 32);
-    if (!Number.isInteger(batch) || batch < 1) {
+    if (batch !== undefined && (!Number.isInteger(batch) || batch < 1)) {
       throw new GlnetError('ERR_INVALID_ARGUMENT', `batch is ${batch}; expected a whole number from 1`);
     }
     for (const output of options.outputs) {

@@ -5,19 +5,34 @@
 import { allModes, type Mode } from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
 import { type BranchMaps, type PyramidOutput, type Stage, stages } from '../models/fpn';
-import { type Ensemble, Merger, shareMerged, shareWithPatches } from '../models/glnet';
+import { type Ensemble, Merger, shareMerged } from '../models/glnet';
 import type { Raster, Window } from '../raster/raster';
 import { argmax } from '../tensor/argmax';
 import { cast } from '../tensor/cast';
-import { decodePatches } from '../tensor/decode-patches';
 import type { Device } from '../tensor/device';
 import { type StitchSource, stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
 import { triangleResize } from '../tensor/triangle-resize';
-import { boxGrid, type PatchGrid, patchGrid, patchRect } from '../tiling';
+import { boxGrid, type PatchGrid, patchGrid } from '../tiling';
 import { type CoarseToFine, foregroundBox, type Refinement, refinedBox } from './coarse-to-fine';
-import { type BranchName, localOutputs, type Networks, runLocal } from './networks';
-import { allTurns, swapsSides, turnedWindow, windowInTurned } from './turns';
+import { type BranchName, localOutputs, type Networks } from './networks';
+import { rehearse, type Situation } from './rehearsal';
+import {
+  type BatchLogits,
+  halfMerged,
+  manyPatches,
+  patchesFrom,
+  patchSource,
+  rowWindow,
+  runBatch,
+  type Site,
+  stitchRows,
+  tensorsOf,
+  turnedGlobalImage,
+  turnedSize,
+  wholeSource,
+} from './steps';
+import { allTurns, windowInTurned } from './turns';
 
 /** Whose logits become the labels: both branches' aggregation, or one branch's alone. */
 export type Output = 'ensemble' | 'local' | 'global';
@@ -59,8 +74,11 @@ export interface PredictOptions {
   /** Sides in pixels, multiples of 4. */
   patch: number;
   globalSize: number;
-  /** The most patches at a time; halved when memory does not suffice. */
-  batch: number;
+  /**
+   * The most patches at a time; fewer where that does not fit a limit of the memory. Default 2 on the CPU, and on other
+   * devices a row of patches, 12 at most.
+   */
+  batch?: number | undefined;
   /** Average the scores of the eight flips and quarter turns. */
   flipRotate: boolean;
   /** Lay patches only where the global branch sees foreground. */
@@ -83,25 +101,22 @@ export interface PredictReport {
   patches: number;
   /** Patches at a time in the end. */
   batch: number;
+  /**
+   * What `Memory.peak` was planned to become, of the device where it is largest: where there is a limit, and patches are
+   * computed. Exact, but for images of more than 256 batches and calls that overlap.
+   */
+  plannedPeakBytes?: number;
   /** Of coarse-to-fine segmentation. */
   refinement?: Refinement;
 }
-
-/** The cause of an error that a smaller batch does not mend. */
-const halfMerged = new Error('a batch was merged in part');
 
 /** What work ends with when another device has failed. */
 const stopped = new Error('another device failed');
 
 /** Bytes of the bands in which the image is read for the global image. */
 const bandBytes = 8 << 20;
-/**
- * From so many patches on, what reading weights again costs the next image is little beside them (3 to 6 % of 36 patches), and
- * global branches keep none in memory while patches are computed, nor the local one while it waits for the second global pass.
- */
-const manyPatches = 24;
-/** Labels of the bands in which the result is stitched: few waits, little memory. */
-const stitchPixels = 2 << 20;
+/** Patches at a time by default. More of them are no faster on a CPU, whose caches they leave; a GPU they fill. */
+const defaultBatch = { cpu: 2, others: 12 };
 
 /** The outputs that a mode can give. */
 export function outputsOf(mode: SegmentMode): readonly Output[] {
@@ -125,30 +140,6 @@ export async function predict(
     prediction.dispose();
   }
 }
-
-/** Logits of one batch of patches, and where they belong. */
-interface BatchLogits {
-  patches: readonly number[];
-  logits: Tensor;
-}
-
-/** One of the devices that patches are spread over. */
-interface Site {
-  readonly networks: Networks;
-  /** The global branch's maps on this device. */
-  readonly first: PyramidOutput;
-  readonly merger: Merger | undefined;
-}
-
-/** Gives the ensemble's logits of a batch of patches, or what is known of them. */
-type EnsembleOf = (
-  site: Site,
-  /** If there is something to merge them to. */
-  maps: BranchMaps | undefined,
-  /** The local branch's part of the aggregation. */
-  half: Tensor | undefined,
-  patches: readonly number[],
-) => Tensor | undefined;
 
 class Prediction {
   readonly #networks: readonly Networks[];
@@ -175,7 +166,7 @@ class Prediction {
     this.#report = {
       seconds: Object.fromEntries(timedStages.map((stage) => [stage, 0])) as Record<TimedStage, number>,
       patches: 0,
-      batch: options.batch,
+      batch: options.batch ?? (this.#main.device.kind === 'cpu' ? defaultBatch.cpu : defaultBatch.others),
     };
     for (const output of options.outputs) this.#sources.set(output, []);
   }
@@ -260,7 +251,7 @@ class Prediction {
   #gridOf(turn: number): PatchGrid | undefined {
     const { width, height } = this.#raster;
     const { patch, coarseToFine } = this.#options;
-    const [w, h] = swapsSides(turn) ? [height, width] : [width, height];
+    const [w, h] = turnedSize(this.#raster, turn);
     if (!coarseToFine) return patchGrid(w, h, patch);
     const box = this.#report.refinement?.box;
     return box && boxGrid(w, h, patch, windowInTurned(turn, width, height, box));
@@ -283,19 +274,10 @@ class Prediction {
   }
 
   async #predictTurn(globalImage: Tensor, turn: number, turns: readonly number[]): Promise<void> {
-    const { mode, globalSize } = this.#options;
-    const { device, precision, global } = this.#main;
+    const { mode } = this.#options;
+    const { device, global } = this.#main;
     checkAborted(this.#options.signal);
-    const image = decodePatches({
-      x: globalImage,
-      tops: [0],
-      lefts: [0],
-      height: globalSize,
-      width: globalSize,
-      turn,
-      dtype: precision,
-    });
-    this.#hold(image);
+    const image = this.#hold(turnedGlobalImage(this.#main, globalImage, turn));
     const first = this.#holdOutput(global.forward(image));
     if (mode !== 'bidirectional' && this.#sources.has('global'))
       this.#keepGlobal('global', global.classify(first.ps3), turn);
@@ -311,7 +293,11 @@ class Prediction {
       this.#patchesToDo = turns.reduce((sum, each) => sum + (this.#gridOf(each)?.count ?? 0), 0);
     }
     if (grid) {
-      await this.#predictPatches(image, first, turn, grid);
+      const plan = (sites: readonly Site[]): void => {
+        // Later turns were planned with the first.
+        if (turn === turns[0]) this.#chooseBatch(globalImage, image, turns, sites);
+      };
+      await this.#predictPatches(image, first, turn, grid, plan);
     } else if (mode === 'bidirectional' && this.#sources.has('global')) {
       this.#keepGlobal('global', global.classify(first.ps3), turn);
     }
@@ -319,8 +305,94 @@ class Prediction {
     this.#drop(image);
   }
 
-  /** @param first the global branch's output; dropped early where it is needed no more */
-  async #predictPatches(image: Tensor, first: PyramidOutput, turn: number, grid: PatchGrid): Promise<void> {
+  /**
+   * Finds the most patches at a time with which the rest of the image fits the limits of all devices.
+   * @throws GlnetError ERR_OUT_OF_MEMORY if there is none, with what one would need.
+   */
+  #chooseBatch(globalImage: Tensor, image: Tensor, turns: readonly number[], sites: readonly Site[]): void {
+    const report = this.#report;
+    const columns = Math.max(...turns.map((turn) => this.#gridOf(turn)!.columns.length));
+    if (this.#options.batch === undefined) report.batch = Math.min(report.batch, columns);
+    const box = report.refinement?.box;
+    const situation: Situation = {
+      mode: this.#options.mode,
+      size: this.#raster,
+      turns,
+      gridOf: (turn) => this.#gridOf(turn)!,
+      sites,
+      globalImage,
+      image,
+      sources: this.#sources,
+      coarse: box && { sources: this.#coarse, box },
+    };
+    const limits = sites.map(({ networks }) => networks.device.memory());
+    const limited = [...limits.keys()].filter((place) => limits[place]!.limit > 0);
+    if (limited.length === 0) return;
+    /** The peak if all fits. */
+    const peakOf = (batch: number): number | undefined => {
+      let most = 0;
+      for (const place of limited) {
+        const { limit, peak } = limits[place]!;
+        const plan = rehearse(situation, place, batch, limit);
+        if (plan.reserved > limit) return undefined;
+        most = Math.max(most, peak, plan.peak);
+      }
+      return most;
+    };
+    const widest = Math.min(report.batch, columns);
+    let peak = peakOf(widest);
+    if (peak === undefined) {
+      let [fits, above] = [0, widest];
+      while (above - fits > 1) {
+        const batch = (fits + above) >> 1;
+        const found = peakOf(batch);
+        if (found === undefined) {
+          above = batch;
+        } else {
+          fits = batch;
+          peak = found;
+        }
+      }
+      if (fits === 0) throw this.#noRoom(situation, limited);
+      report.batch = fits;
+    }
+    report.plannedPeakBytes = peak!;
+  }
+
+  /** What one patch at a time would need, where that does not fit. */
+  #noRoom(situation: Situation, limited: readonly number[]): GlnetError {
+    const need = (place: number): number => {
+      const { device } = situation.sites[place]!.networks;
+      let { limit } = device.memory();
+      // Where blocks come to lie may depend on the limit, so what is asked for under one is tried as another.
+      for (let attempt = 0; attempt < 4; attempt++) {
+        const { reserved } = rehearse(situation, place, 1, limit);
+        if (reserved <= limit) return limit;
+        limit = reserved;
+      }
+      return rehearse(situation, place, 1, 0).reserved;
+    };
+    const needed = Math.max(...limited.map(need));
+    const { limit } = situation.sites[limited[0]!]!.networks.device.memory();
+    const narrower = this.#main.precision === 'float32' ? ', or --precision bfloat16' : '';
+    return new GlnetError(
+      'ERR_OUT_OF_MEMORY',
+      `one patch at a time needs ${needed} bytes in all, and the memory limit is ${limit} bytes. Raise it ` +
+        `(--memory-limit, memoryLimit), or take a smaller --patch${narrower}`,
+    );
+  }
+
+  /**
+   * @param first the global branch's output; dropped early where it is needed no more
+   * @param plan is called when nothing is missing but the patches
+   */
+  async #predictPatches(
+    image: Tensor,
+    first: PyramidOutput,
+    turn: number,
+    grid: PatchGrid,
+    plan: (sites: readonly Site[]) => void,
+  ): Promise<void> {
     const { mode } = this.#options;
     const { device, globalExt, ensemble } = this.#main;
     const wantsEnsemble = this.#sources.has('ensemble');
@@ -330,22 +402,15 @@ class Prediction {
     unload('global');
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
-      const logits = await this.#forEachRow(
-        turn,
-        grid,
-        sites,
-        (site, _, half, patches) =>
-          half && site.networks.ensemble!.addGlobal(half, site.first.ps3, grid, patches),
-      );
+      plan(sites);
+      const logits = await this.#forEachRow(turn, grid, sites);
       for (const batch of logits) this.#keep('ensemble', turn, grid, batch);
       this.#closeSites(sites);
     } else if (mode === 'bidirectional') {
       const wantsMerged = wantsEnsemble || this.#sources.has('global');
       const sites = await this.#openSites(first, grid, wantsMerged);
-      const halves = await this.#forEachRow(turn, grid, sites, ({ merger }, maps, half, patches) => {
-        if (merger) this.#merge(merger, maps!, patches);
-        return half;
-      });
+      plan(sites);
+      const halves = await this.#forEachRow(turn, grid, sites);
       const merged = wantsMerged ? await this.#joinMerged(sites) : undefined;
       this.#closeSites(sites);
       if (merged) {
@@ -400,16 +465,6 @@ class Prediction {
     });
   }
 
-  /** Adds the maps of a batch; if that fails, parts of it are added, and the batch must not be tried again. */
-  #merge(merger: Merger, maps: BranchMaps, patches: readonly number[]): void {
-    try {
-      merger.add(maps, patches);
-    } catch (error) {
-      if (!(error instanceof GlnetError)) throw error;
-      throw new GlnetError(error.code, error.message, { cause: halfMerged });
-    }
-  }
-
   /** Completes the ensemble's logits of each batch with the global branch's half. */
   async #aggregate(
     ensemble: Ensemble,
@@ -430,22 +485,16 @@ class Prediction {
 
   /**
    * Runs the local branch over all patches, a batch at a time; rows of patches go to the devices in turn.
-   * @param ensembleOf what becomes of a batch's maps, and of its part of the aggregation if that is wanted
-   * @returns what `ensembleOf` gave, on the first device, held, in the grid's order
+   * @returns the ensemble's logits, or the local branch's part of them, on the first device, held, in the grid's order
    */
-  async #forEachRow(
-    turn: number,
-    grid: PatchGrid,
-    sites: readonly Site[],
-    ensembleOf: EnsembleOf,
-  ): Promise<BatchLogits[]> {
+  async #forEachRow(turn: number, grid: PatchGrid, sites: readonly Site[]): Promise<BatchLogits[]> {
     const local: BatchLogits[] = [];
     const ensemble: BatchLogits[] = [];
     const failed = new AbortController();
     const work = sites.map(async (site, i) => {
       try {
         for (let row = i; row < grid.rows.length; row += sites.length) {
-          for await (const batch of this.#runRow(site, turn, grid, row, failed.signal, ensembleOf)) {
+          for await (const batch of this.#runRow(site, turn, grid, row, failed.signal)) {
             if (batch.local) local.push({ patches: batch.patches, logits: batch.local });
             if (batch.ensemble) ensemble.push({ patches: batch.patches, logits: batch.ensemble });
           }
@@ -486,45 +535,19 @@ class Prediction {
     grid: PatchGrid,
     row: number,
     failed: AbortSignal,
-    ensembleOf: EnsembleOf,
-  ): AsyncGenerator<{ patches: number[]; local: Tensor | undefined; ensemble: Tensor | undefined }> {
-    const { device, precision } = site.networks;
+  ): AsyncGenerator<{ patches: number[]; local?: Tensor; ensemble?: Tensor }> {
+    const { device } = site.networks;
+    const { mode } = this.#options;
     const wanted = localOutputs.filter((output) => this.#sources.has(output));
-    const { width, height } = this.#raster;
-    const [turnedWidth, turnedHeight] = swapsSides(turn) ? [height, width] : [width, height];
     const columns = grid.columns.length;
-    const top = grid.rows[row]!;
-    const left = grid.columns[0]!;
-    const rectangle = {
-      left,
-      top,
-      width: Math.min(grid.columns.at(-1)! + grid.patch, turnedWidth) - left,
-      height: Math.min(grid.patch, turnedHeight - top),
-    };
-    const window = await this.#read(turnedWindow(turn, width, height, rectangle), device);
+    const window = await this.#read(rowWindow(this.#raster, turn, grid, row), device);
     for (let column = 0; column < columns; ) {
       checkAborted(this.#options.signal);
       if (failed.aborted) throw stopped;
-      const patches = Array.from(
-        { length: Math.min(this.#report.batch, columns - column) },
-        (_, k) => row * columns + column + k,
-      );
-      let logits: { local: Tensor | undefined; ensemble: Tensor | undefined };
+      const patches = patchesFrom(grid, row, column, this.#report.batch);
+      let logits: { local?: Tensor; ensemble?: Tensor };
       try {
-        logits = device.scope(() => {
-          const x = decodePatches({
-            x: window,
-            tops: patches.map(() => 0),
-            lefts: patches.map((patch) => patchRect(grid, patch).left - left),
-            height: grid.patch,
-            width: grid.patch,
-            turn,
-            dtype: precision,
-          });
-          const share = shareWithPatches(site.first.maps, grid, patches);
-          const { maps, outputs } = runLocal(site.networks, x, share, wanted, site.merger !== undefined);
-          return { local: outputs.local, ensemble: ensembleOf(site, maps, outputs.ensemble, patches) };
-        });
+        logits = runBatch(site, window, { mode, turn, grid, patches, wanted });
       } catch (error) {
         const again =
           error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY' && error.cause !== halfMerged;
@@ -558,23 +581,13 @@ class Prediction {
     await before;
   }
 
-  #keep(output: Output, turn: number, grid: PatchGrid, { patches, logits }: BatchLogits): void {
-    const rectangles = patches.map((patch) => patchRect(grid, patch));
-    this.#keepSource(output, {
-      logits,
-      tops: rectangles.map(({ top }) => top),
-      lefts: rectangles.map(({ left }) => left),
-      height: grid.patch,
-      width: grid.patch,
-      turn,
-    });
+  #keep(output: Output, turn: number, grid: PatchGrid, batch: BatchLogits): void {
+    this.#keepSource(output, patchSource(turn, grid, batch));
   }
 
-  /** Keeps the global branch's own logits, as one patch that covers the image. */
+  /** Keeps the global branch's own logits. */
   #keepGlobal(output: 'global' | 'coarse', logits: Tensor, turn: number): void {
-    const { width, height } = this.#raster;
-    const [w, h] = swapsSides(turn) ? [height, width] : [width, height];
-    this.#keepSource(output, { logits, tops: [0], lefts: [0], height: h, width: w, turn });
+    this.#keepSource(output, wholeSource(this.#raster, turn, logits));
   }
 
   #keepSource(output: Output | 'coarse', source: StitchSource): void {
@@ -589,11 +602,11 @@ class Prediction {
 
   async #stitch(): Promise<void> {
     const { width, height } = this.#raster;
-    const stitchRows = Math.max(1, Math.floor(stitchPixels / width));
+    const bandRows = stitchRows(width);
     for (const [output, sources] of this.#sources) {
       const stitchAt = (row: number): Promise<Band> => {
         checkAborted(this.#options.signal);
-        const rows = Math.min(stitchRows, height - row);
+        const rows = Math.min(bandRows, height - row);
         const band =
           this.#options.coarseToFine && output !== 'global'
             ? this.#stitchRefined(sources, row, rows)
@@ -604,9 +617,9 @@ class Prediction {
       };
       // While a band is handed over, the device makes the next.
       let next = stitchAt(0);
-      for (let row = 0; row < height; row += stitchRows) {
+      for (let row = 0; row < height; row += bandRows) {
         const band = await next;
-        if (row + stitchRows < height) next = stitchAt(row + stitchRows);
+        if (row + bandRows < height) next = stitchAt(row + bandRows);
         this.#charge('stitch');
         await this.#options.onBand(output, band);
         this.#charge('write');
@@ -690,8 +703,4 @@ async function mapTensors(maps: BranchMaps, replace: (map: Tensor) => Promise<Te
     for (const map of maps[stage]) replaced[stage].push(await replace(map));
   }
   return replaced as unknown as BranchMaps;
-}
-
-function tensorsOf({ maps, ps3 }: PyramidOutput): Tensor[] {
-  return [...Object.values(maps).flat(), ps3];
 }

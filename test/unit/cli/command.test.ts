@@ -28,7 +28,7 @@ describe('help', () => {
     ],
     [
       ['segment', '--help'],
-      /\(default: 2\)[\s\S]*--memory-limit <size>[\s\S]*Examples:[\s\S]*--stretch 0,3000/,
+      /\(default: 2 on the CPU[\s\S]*--memory-limit <size>[\s\S]*Examples:[\s\S]*--stretch 0,3000/,
     ],
     [['evaluate', '--help'], /--split <name>[\s\S]*--json <file>[\s\S]*Examples:/],
     [['import', '--help'], /--local-to-global <file>[\s\S]*Examples:/],

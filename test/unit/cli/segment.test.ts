@@ -227,6 +227,8 @@ test('options reach the network', async () => {
       '--flip-rotate',
       '--threads',
       '1',
+      '--memory-limit',
+      '1GB',
       '--bands',
       '3,2,1',
       '--stretch',
@@ -234,7 +236,9 @@ test('options reach the network', async () => {
     ]),
   );
   expect(code).toBe(0);
-  expect(JSON.parse(stdout).images[0]).toMatchObject({ patches: 16, batch: 1 });
+  const [image] = JSON.parse(stdout).images;
+  expect(image).toMatchObject({ patches: 16, batch: 1 });
+  expect(image.plannedPeakBytes).toBe(image.poolPeakBytes);
   await using model = await GLNet.load(at('model.safetensors'));
   const { labels } = await model.segment(at('in/rgb.png'), {
     mode: 'global-to-local',

@@ -1,0 +1,148 @@
+/** The steps of a prediction that are queued in one go: run by predict.ts, and planned by rehearsal.ts. */
+import type { Mode } from '../checkpoint/model-file';
+import { GlnetError } from '../errors';
+import type { BranchMaps, PyramidOutput } from '../models/fpn';
+import { type Merger, shareWithPatches } from '../models/glnet';
+import type { Window } from '../raster/raster';
+import { decodePatches } from '../tensor/decode-patches';
+import type { StitchSource } from '../tensor/stitch';
+import type { Tensor } from '../tensor/tensor';
+import { type PatchGrid, patchRect } from '../tiling';
+import { type LocalOutput, type Networks, runLocal } from './networks';
+import { swapsSides, turnedWindow } from './turns';
+
+/** One of the devices that patches are spread over. */
+export interface Site {
+  readonly networks: Networks;
+  /** The global branch's maps on this device. */
+  readonly first: PyramidOutput;
+  /** In mode `bidirectional`, if merged maps are wanted. */
+  readonly merger: Merger | undefined;
+}
+
+/** Logits of one batch of patches, and where they belong. */
+export interface BatchLogits {
+  patches: readonly number[];
+  logits: Tensor;
+}
+
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** The cause of an error that a smaller batch does not mend. */
+export const halfMerged = new Error('a batch was merged in part');
+
+/**
+ * From so many patches on, what reading weights again costs the next image is little beside them (3 to 6 % of 36 patches), and
+ * global branches keep none in memory while patches are computed, nor the local one while it waits for the second global pass.
+ */
+export const manyPatches = 24;
+
+/** Labels of the bands in which the result is stitched: few waits, little memory. */
+const stitchPixels = 2 << 20;
+
+export function stitchRows(width: number): number {
+  return Math.max(1, Math.floor(stitchPixels / width));
+}
+
+/** The size of a turned image. */
+export function turnedSize({ width, height }: Size, turn: number): [width: number, height: number] {
+  return swapsSides(turn) ? [height, width] : [width, height];
+}
+
+/** What of an image is read for a row of patches on its turned version. */
+export function rowWindow(image: Size, turn: number, grid: PatchGrid, row: number): Window {
+  const [width, height] = turnedSize(image, turn);
+  const top = grid.rows[row]!;
+  const left = grid.columns[0]!;
+  return turnedWindow(turn, image.width, image.height, {
+    left,
+    top,
+    width: Math.min(grid.columns.at(-1)! + grid.patch, width) - left,
+    height: Math.min(grid.patch, height - top),
+  });
+}
+
+/** The patches of a row from a column on. */
+export function patchesFrom(grid: PatchGrid, row: number, column: number, batch: number): number[] {
+  const columns = grid.columns.length;
+  return Array.from({ length: Math.min(batch, columns - column) }, (_, k) => row * columns + column + k);
+}
+
+/** What the global branch sees. */
+export function turnedGlobalImage({ precision }: Networks, globalImage: Tensor, turn: number): Tensor {
+  const [height, width] = globalImage.shape as [number, number, number];
+  return decodePatches({ x: globalImage, tops: [0], lefts: [0], height, width, turn, dtype: precision });
+}
+
+/**
+ * The local branch over a batch of patches in the window of their row, and what becomes of its maps and of its part of
+ * the aggregation: completed in mode `global-to-local`, merged and left as it is in mode `bidirectional`.
+ * @returns the logits that are wanted
+ */
+export function runBatch(
+  { networks, first, merger }: Site,
+  window: Tensor,
+  args: {
+    mode: Mode;
+    turn: number;
+    grid: PatchGrid;
+    patches: readonly number[];
+    wanted: readonly LocalOutput[];
+  },
+): Partial<Record<LocalOutput, Tensor>> {
+  const { mode, turn, grid, patches, wanted } = args;
+  const left = grid.columns[0]!;
+  return networks.device.scope(() => {
+    const x = decodePatches({
+      x: window,
+      tops: patches.map(() => 0),
+      lefts: patches.map((patch) => patchRect(grid, patch).left - left),
+      height: grid.patch,
+      width: grid.patch,
+      turn,
+      dtype: networks.precision,
+    });
+    const share = shareWithPatches(first.maps, grid, patches);
+    const { maps, outputs } = runLocal(networks, x, share, wanted, merger !== undefined);
+    if (merger) merge(merger, maps!, patches);
+    const half = outputs.ensemble;
+    if (!half || mode === 'bidirectional') return outputs;
+    return { ...outputs, ensemble: networks.ensemble!.addGlobal(half, first.ps3, grid, patches) };
+  });
+}
+
+/** Adds the maps of a batch; if that fails, parts of it are added, and the batch must not be tried again. */
+function merge(merger: Merger, maps: BranchMaps, patches: readonly number[]): void {
+  try {
+    merger.add(maps, patches);
+  } catch (error) {
+    if (!(error instanceof GlnetError)) throw error;
+    throw new GlnetError(error.code, error.message, { cause: halfMerged });
+  }
+}
+
+/** Logits of patches, as they will be stitched. */
+export function patchSource(turn: number, grid: PatchGrid, { patches, logits }: BatchLogits): StitchSource {
+  const rectangles = patches.map((patch) => patchRect(grid, patch));
+  return {
+    logits,
+    tops: rectangles.map(({ top }) => top),
+    lefts: rectangles.map(({ left }) => left),
+    height: grid.patch,
+    width: grid.patch,
+    turn,
+  };
+}
+
+/** The global branch's own logits, as one patch that covers the image. */
+export function wholeSource(image: Size, turn: number, logits: Tensor): StitchSource {
+  const [width, height] = turnedSize(image, turn);
+  return { logits, tops: [0], lefts: [0], height, width, turn };
+}
+
+export function tensorsOf({ maps, ps3 }: PyramidOutput): Tensor[] {
+  return [...Object.values(maps).flat(), ps3];
+}
