@@ -178,8 +178,8 @@ export class NetworkStore {
       ensemble: new Ensemble(own),
       ...(this.#composes && { heads }),
       global: new Branch(fixed, backbone, 'global'),
-      // Elsewhere weights go a long way.
-      ...(this.device.kind === 'cpu' && {
+      // Elsewhere weights go a long way, and go only where there is a limit.
+      ...((this.device.kind === 'cpu' || this.device.memory().limit > 0) && {
         unload: (branch: BranchName) => {
           const side = branch === 'local' ? '_local.' : '_global.';
           for (const [name, tensor] of branch === 'global' ? fixed : own) {
