@@ -105,7 +105,7 @@ part() {
 }
 
 part tests "$program" --device cuda --json
-part testsWithoutTensorCores env GLNET_TENSOR_CORES=0 "$program" --device cuda --op conv2d --json
+part testsWithoutTensorCores env GLNET_TENSOR_CORES=0 "$program" --device cuda --json
 
 checks=null
 checker=$(command -v compute-sanitizer || command -v "$toolkit/bin/compute-sanitizer" || true)

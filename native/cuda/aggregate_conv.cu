@@ -20,7 +20,7 @@
 // and those by taps that share their grids. Elsewhere each is a product of its own, and the direct ones are
 // added up in y itself, or, where y is bfloat16, in the workspace; there is no way by columns. All sums are
 // float32. The outputs are done in slices, and the patches in groups, such that products and sums, and the
-// maps that are made, fit scratch_bytes() each.
+// maps that are made, fit scratch_bytes() each; so do the sums of the parts that a long k is cut in.
 //
 // Bytes: sources, weights and y once, and the products out and in again, which are within reach of the L2
 // cache of the cards with 50 MB and more. Floor, for the final stage of a patch of 508 px (four levels of 128
@@ -135,7 +135,8 @@ __device__ __forceinline__ int list_terms(Terms terms, int begin, const TapSourc
 /// The band is [columns of all sources, k, packs, lines]: k is odd, and so is kLines, so that neighbouring
 /// columns lie in different banks.
 template <class T, int kLanes, int kLines>
-__global__ void __launch_bounds__(kThreads, 4) gather_taps_kernel(TapSources g, Finish<T> finish) {
+__global__ void __launch_bounds__(kThreads, kLanes* kLines > 4 ? 2 : 4)
+    gather_taps_kernel(TapSources g, Finish<T> finish) {
   using Pack = Lanes<float, kLanes>;
   DYNAMIC_SHARED(Pack, band);
   SHARED_ARRAY(Term<kLines>, terms, kMostTerms);
@@ -439,21 +440,31 @@ void Plan::lay_out() {
     return at;
   };
   size_t most_parts = 0;
-  const auto cut = [&](int64_t rows, int64_t columns, const std::vector<Part>& sources, int64_t taps) {
+  // Of a product with so many rows a patch and columns an output. Fewer may be cut in more parts, so the last
+  // group and the last slice count as well.
+  const auto cut = [&](int64_t rows, bool shared, auto columns, const std::vector<Part>& sources,
+                       int64_t taps) {
     int64_t depth = 0;
     for (const Part& part : sources) depth += part.source->channels() * taps;
-    if (on_tensor_cores && depth) most_parts = std::max(most_parts, tensor_cut(rows, columns, depth).bytes);
+    if (!on_tensor_cores || !depth) return;
+    for (const int64_t patches : {group, batch % group}) {
+      for (const int64_t channels : {slice, outputs % slice}) {
+        if (!patches || !channels) continue;
+        const TensorCut parts = tensor_cut(rows * (shared ? 1 : patches), columns(channels), depth);
+        most_parts = std::max(most_parts, parts.bytes);
+      }
+    }
   };
   for (TapSet& set : by_taps) {
     const int64_t pixels = (set.any().shared ? 1 : group) * set.any().pixels();
     set.tables = reserve(static_cast<int64_t>(set.rows.bytes() + set.columns.bytes()));
     set.products = reserve(4 * pixels * area() * room(slice));
-    cut(pixels, area() * room(slice), set.parts, 1);
+    cut(set.any().pixels(), set.any().shared, [&](int64_t n) { return area() * room(n); }, set.parts, 1);
   }
   if (accumulates) sums = reserve(4 * group * height * width * slice);
   if (!by_columns.empty()) columns = reserve(4 * group * height * width * kernel * room(slice));
-  cut(group * height * width, slice, direct, area());
-  cut(group * height * width, kernel * room(slice), by_columns, kernel);
+  cut(height * width, false, [](int64_t n) { return n; }, direct, area());
+  cut(height * width, false, [&](int64_t n) { return kernel * room(n); }, by_columns, kernel);
   parts = reserve(static_cast<int64_t>(most_parts));
   int64_t most = 0;
   for_each_made([&](Part& part, int64_t pixels) {

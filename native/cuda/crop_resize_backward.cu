@@ -27,20 +27,20 @@ struct Backward {
 /// dx: [lines, width, channels] = so_far, which may be dx or null, + what `count` patches give. Without crops
 /// each map has one patch.
 template <int kLanes>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     crop_resize_backward_kernel(const float* dy, const float* so_far, float* dx, AdjointAxis rows,
                                 AdjointAxis columns, Backward b, int count, Corners corners) {
   const int64_t dy_row = static_cast<int64_t>(columns.outputs) * b.channels;
   const int packs = b.channels / kLanes, tiles = row_tiles(b.width, packs);
   const TileShare share(packs);
   if (share.pixel >= share.pixels) return;
-  for (int64_t tile = blockIdx.x; tile < b.lines * tiles; tile += gridDim.x) {
-    const int64_t line = tile / tiles, map = line / b.height;
-    const auto row = static_cast<int>(line % b.height);
-    const int column = static_cast<int>(tile % tiles) * share.pixels + share.pixel;
+  const auto count_of_tiles = static_cast<int>(b.lines) * tiles, step = static_cast<int>(gridDim.x);
+  for (auto tile = static_cast<int>(blockIdx.x); tile < count_of_tiles; tile += step) {
+    const int line = tile / tiles, map = line / b.height, row = line % b.height;
+    const int column = tile % tiles * share.pixels + share.pixel;
     if (column >= b.width) continue;
     for (int pack = share.first; pack < packs; pack += kThreads) {
-      const int64_t element = (line * b.width + column) * b.channels + pack * kLanes;
+      const int64_t element = (static_cast<int64_t>(line) * b.width + column) * b.channels + pack * kLanes;
       Lanes<float, kLanes> total{};
       if (so_far) total = read_lanes<float, kLanes>(so_far + element);
       for (int n = 0; n < count; ++n) {

@@ -29,7 +29,6 @@ namespace glnet::cuda {
 /// of 4 x 4.
 template <int kRowThreads, int kColumnThreads, int kQuads>
 struct PlainTile {
-  using Element = float;  ///< in shared memory
   /// Steps of k whose reads may be under way at once. More of the largest tile would spill on sm_100 and
   /// sm_120.
   static constexpr int kUnrolled = kQuads == 1 ? kDepth : 2;
@@ -37,11 +36,6 @@ struct PlainTile {
   static constexpr int kRowQuads = kRowThreads * kQuads, kColumnQuads = kColumnThreads * kQuads;
   // The odd stride spreads the quads that neighbouring threads store over all banks.
   static constexpr int kLeftStride = kRowQuads + 1, kRightStride = kColumnQuads + 1;
-
-  template <class T>
-  static __device__ Element element(T value) {
-    return static_cast<float>(value);
-  }
 
   // Thread (r, c) has rows r, r + kRowThreads, ... and columns c, c + kColumnThreads, ... of quads.
   int row, column;
@@ -88,15 +82,14 @@ template <class Tile, class Product, class Ending>
 __global__ void __launch_bounds__(Tile::kThreads, 2)
     gemm_kernel(Product product, Ending ending, int column_tiles) {
   using Value = typename Product::Value;
-  using Element = typename Tile::Element;
   constexpr int kRowQuads = Tile::kRowQuads, kColumnQuads = Tile::kColumnQuads;
   constexpr int kLeft = kDepth * Tile::kLeftStride, kRight = kDepth * Tile::kRightStride;
   constexpr int kLoaders = Tile::kThreads / kDepth;  // threads that read the same k
   constexpr int kLeftLoads = kRowQuads / kLoaders;
   constexpr int kRightLoads = (kColumnQuads + kLoaders - 1) / kLoaders;
   static_assert(kRowQuads % kLoaders == 0 && Tile::kThreads >= kRowQuads + kColumnQuads);
-  SHARED_ARRAY(Quad<Element>, left, 2 * kLeft);
-  SHARED_ARRAY(Quad<Element>, right, 2 * kRight);
+  SHARED_ARRAY(Quad<float>, left, 2 * kLeft);
+  SHARED_ARRAY(Quad<float>, right, 2 * kRight);
   SHARED_ARRAY(typename Product::Rows, rows, kRowQuads);
   SHARED_ARRAY(typename Product::Columns, columns, kColumnQuads);
 
@@ -113,20 +106,20 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
 
   const int k = Product::kDepthFastest ? thread % kDepth : thread / kLoaders;
   const int loader = Product::kDepthFastest ? thread / kDepth : thread % kLoaders;
-  Quad<Element> next_left[kLeftLoads], next_right[kRightLoads];
+  Quad<float> next_left[kLeftLoads], next_right[kRightLoads];
   const auto load = [&](int step) {
     const typename Product::Depth d = product.depth(step, k);
     for (int i = 0; i < kLeftLoads; ++i) {
       const typename Product::Rows row = rows[loader + i * kLoaders];
       const Quad<Value> quad = product.left(row, d);
-      for (int j = 0; j < 4; ++j) next_left[i].v[j] = Tile::element(quad.v[j]);
+      for (int j = 0; j < 4; ++j) next_left[i].v[j] = static_cast<float>(quad.v[j]);
     }
     for (int i = 0; i < kRightLoads; ++i) {
       next_right[i] = {};
       if (loader + i * kLoaders >= kColumnQuads) break;
       const typename Product::Columns column = columns[loader + i * kLoaders];
       const Quad<Value> quad = product.right(column, d);
-      for (int j = 0; j < 4; ++j) next_right[i].v[j] = Tile::element(quad.v[j]);
+      for (int j = 0; j < 4; ++j) next_right[i].v[j] = static_cast<float>(quad.v[j]);
     }
   };
   const auto store = [&](int half) {

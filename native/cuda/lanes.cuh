@@ -65,7 +65,9 @@ struct TileShare {
 
 /// Blocks for kernels that loop over tiles.
 inline unsigned blocks_for_tiles(int64_t rows, int width, int packs) {
-  return static_cast<unsigned>(std::min(rows * row_tiles(width, packs), kMostBlocks));
+  const int64_t tiles = rows * row_tiles(width, packs);
+  check(tiles <= INT32_MAX / 2, "CUDA takes maps of at most 2^30 tiles of pixels, and there are ", tiles);
+  return static_cast<unsigned>(std::min(tiles, kMostBlocks));
 }
 
 }  // namespace glnet::cuda

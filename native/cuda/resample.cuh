@@ -248,14 +248,15 @@ __global__ void __launch_bounds__(kThreads, kMixBlocks<kLanes>)
   const int packs = g.channels / kLanes, across = row_tiles(g.width, packs);
   const TileShare share(packs);
   if (share.pixel >= share.pixels) return;
-  for (int64_t tile = blockIdx.x; tile < g.rows * across; tile += gridDim.x) {
-    const int64_t row = tile / across, patch = row / g.height;
-    const int column = static_cast<int>(tile % across) * share.pixels + share.pixel;
+  const int tiles = static_cast<int>(g.rows) * across, step = static_cast<int>(gridDim.x);
+  for (auto tile = static_cast<int>(blockIdx.x); tile < tiles; tile += step) {
+    const int row = tile / across, patch = row / g.height;
+    const int column = tile % across * share.pixels + share.pixel;
     if (column >= g.width) continue;
     const Tap* row_taps = source.rows + row % g.height * g.row_slots;
     const Tap* column_taps = source.columns + static_cast<int64_t>(column) * g.column_slots;
     const T* map = g.map(source.x, patch, corners);
-    T* pixel = y + (row * g.width + column) * channels + source.first;
+    T* pixel = y + (static_cast<int64_t>(row) * g.width + column) * channels + source.first;
     for (int pack = share.first; pack < packs; pack += kThreads) {
       float sums[kLanes];
       mix(map + pack * kLanes, row_taps, column_taps, g, sums);

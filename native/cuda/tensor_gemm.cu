@@ -317,7 +317,7 @@ TensorCut tensor_cut(int64_t rows, int64_t columns, int64_t depth) {
   }
   const int64_t steps = (depth + kTensorDepth - 1) / kTensorDepth;
   const int64_t bytes = rows * stride_of(columns) * 4;
-  // Twice as many blocks as keep a card busy, if k is long enough and the sums are small.
+  // As many blocks as keep a card busy, if k is long enough and the sums are small.
   int64_t parts = std::min({kBusyBlocks / std::max<int64_t>(tiles(cut.tile_rows, cut.tile_columns), 1),
                             steps / kLeastSteps, static_cast<int64_t>(scratch_bytes()) / bytes});
   if (parts < 2) parts = 1;

@@ -99,7 +99,7 @@ export interface SegmentReport {
   poolPeakBytes: number;
   /**
    * What `poolPeakBytes` was planned to be before the first patch, where there is a memory limit: the same, but for images
-   * of more than 256 batches of patches, and calls that overlap.
+   * of more than 256 batches of patches, mode `coarse-to-fine`, and calls that overlap.
    */
   plannedPeakBytes?: number;
   /** The most memory that the process has had, so far in its life. */

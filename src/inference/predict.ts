@@ -103,7 +103,7 @@ export interface PredictReport {
   batch: number;
   /**
    * What `Memory.peak` was planned to become, of the device where it is largest: where there is a limit, and patches are
-   * computed. Exact, but for images of more than 256 batches and calls that overlap.
+   * computed. Exact, but for images of more than 256 batches, coarse to fine, and calls that overlap.
    */
   plannedPeakBytes?: number;
   /** Of coarse-to-fine segmentation. */

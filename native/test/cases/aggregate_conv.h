@@ -208,6 +208,8 @@ inline void aggregate_conv_cases(Suite& suite) {
       7, 9, kBias | kAddend);
   add("a long sum", {whole({1, 5, 6, 264}), whole({1, 5, 6, 72})}, 24, 3, kBias);
   add("a long sum, to 7", {whole({1, 5, 6, 264}), whole({1, 5, 6, 72})}, 7, 5, kBias);
+  add("a long sum of patches in groups, the last one small", {whole({51, 12, 12, 520}, {13, 13})}, 3, 3,
+      kBias);
   add("several sources of one small grid",
       {whole({2, 5, 6, 16}, {13, 11}), whole({2, 5, 6, 8}, {13, 11}), whole({1, 5, 6, 8}, {13, 11}),
        whole({2, 13, 11, 8}), whole({2, 13, 11, 40})},
