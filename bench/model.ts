@@ -168,7 +168,7 @@ function print(results: Result[]): void {
           : [
               [
                 '  a later image',
-                `${formatSeconds(report.warmSeconds)}${beside((each) => formatSeconds(each.warmSeconds ?? Number.NaN))}`,
+                `${formatSeconds(report.warmSeconds)}${beside((each) => (each.warmSeconds === undefined ? '-' : formatSeconds(each.warmSeconds)))}`,
               ] as const,
             ]),
         ['  patches', `${report.patches} at ${report.patchesPerSecond.toFixed(2)}/s`],
