@@ -26,8 +26,8 @@ struct TensorProduct {
   int top = 0, left = 0;  ///< where the first tap of the first pixel lies: minus the padding
   const bfloat16* weights = nullptr;
   int columns = 0;
-  int outputs = 0,
-      room = 0;  ///< of the columns, every `room` of them begin with so many outputs; the rest are zero
+  int outputs = 0;  ///< every `room` columns begin with so many outputs; the rest of them are zero
+  int room = 0;
   int column_stride = 0;               ///< of the weights: from one output to the next,
   int row_stride = 0, tap_stride = 0;  ///< from one row of taps to the next, and within a row,
   int split_stride = 0;                ///< and from one of the split taps to the next
