@@ -150,6 +150,7 @@ inline void file_weight_cases(Suite& suite) {
       op.padding = 1;
       const std::vector<Tensor> y = device.submit(op);
       device.unload(*lazy.storage);
+      op.weight = {lazy.view()};
       op.residual = {y[0].view()};
       op.overwrite = true;
       device.submit(op);
