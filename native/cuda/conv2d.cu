@@ -18,7 +18,7 @@ int size_of(const View& v, size_t i) {
   return static_cast<int>(v.dim(i));
 }
 
-/// Of the op, without weights and maps.
+/// Of the op, without the weights.
 TensorProduct product_of(const Conv2d& op) {
   TensorProduct product{.height = size_of(op.x, 1),
                         .width = size_of(op.x, 2),

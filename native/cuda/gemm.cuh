@@ -220,6 +220,11 @@ constexpr int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }
 
+/// Tiles that cover a product.
+constexpr int64_t tiles_of(int64_t rows, int64_t columns, int tile_rows, int tile_columns) {
+  return (rows + tile_rows - 1) / tile_rows * ((columns + tile_columns - 1) / tile_columns);
+}
+
 /// What a row of a product with so many columns costs: narrow tiles read more for each multiply-add.
 constexpr int64_t column_cost(int64_t n) {
   if (n <= kThin) return 3 * kThin;

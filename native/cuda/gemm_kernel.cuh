@@ -152,16 +152,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
   });
 }
 
-/// Tiles of kRows x kColumns that cover a product.
-template <class Product>
-int64_t tiles_of(const Product& product, int rows, int columns) {
-  return (product.rows() + rows - 1) / rows * ((product.columns() + columns - 1) / columns);
-}
-
 template <class Tile, class Product, class Ending>
 void launch_gemm(const Context& context, const Product& product, const Ending& ending, int parts = 1) {
   constexpr int kRows = 4 * Tile::kRowQuads, kColumns = 4 * Tile::kColumnQuads;
-  const auto tiles = static_cast<unsigned>(tiles_of(product, kRows, kColumns));
+  const auto tiles = static_cast<unsigned>(tiles_of(product.rows(), product.columns(), kRows, kColumns));
   launch(gemm_kernel<Tile, Product, Ending>, dim3(tiles, static_cast<unsigned>(parts)), Tile::kThreads, 0,
          stream_of(context), product, ending, (product.columns() + kColumns - 1) / kColumns);
 }
@@ -169,7 +163,8 @@ void launch_gemm(const Context& context, const Product& product, const Ending& e
 /// Whether there are so many large tiles that they keep a card busy.
 template <class Product>
 bool fills_large_tiles(const Product& product, int parts) {
-  return product.columns() > kSquare && tiles_of(product, kLarge, kLarge) * parts >= kBusyBlocks;
+  return product.columns() > kSquare &&
+         tiles_of(product.rows(), product.columns(), kLarge, kLarge) * parts >= kBusyBlocks;
 }
 
 /// Multiplies in float32, in tiles of the width that wastes least, and hands the sums to `ending`. `parts` of

@@ -246,10 +246,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-int64_t tiles_of(int64_t rows, int64_t columns, int tile_rows, int tile_columns) {
-  return (rows + tile_rows - 1) / tile_rows * ((columns + tile_columns - 1) / tile_columns);
-}
-
 int64_t stride_of(int64_t columns) {
   return round_up(columns, 4);
 }
