@@ -7,16 +7,19 @@
 // way: one convolution by each column of the kernel gives k maps, and the gather adds them up along the row.
 // Products of sources that lie alike are added up before they are gathered.
 //
-// The products of all sources are alive together, so that y is read and written once: the outputs are done in
-// slices, and the patches in groups, such that they fit kProductBudget. In float32 the ordinary convolutions
-// accumulate in y itself, in bfloat16 in a float32 buffer of a slice and a group.
+// The products of all sources are alive together, so that y is written once: the outputs are done in slices,
+// and the patches in groups, such that they fit kProductBudget. Then the last ordinary convolution hands its
+// sums over in rows, and the gather adds to them while they are in the cache; those before it accumulate in a
+// float32 buffer.
 #include "cpu/aggregate_conv.h"
+
+#include <omp.h>
 
 #include <array>
 #include <cmath>
 #include <cstring>
 
-#include "cpu/dnnl.h"
+#include "cpu/convolution.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/sampling.h"
@@ -46,8 +49,8 @@ struct Terms {
   void end_list() { starts.push_back(static_cast<int32_t>(terms.size())); }
 };
 
-/// Up to three rows that a sum starts with; nullptr for none.
-using Initial = std::array<const float*, 3>;
+/// Up to four rows that a sum starts with; nullptr for none.
+using Initial = std::array<const float*, 4>;
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 
@@ -158,7 +161,7 @@ struct Plan {
   int64_t outputs, kernel, batch, height, width;
   std::vector<Part> plain, taps;  ///< the second: all that is gathered
   bool gathers;                   ///< else the last plain convolution finishes y
-  bool accumulates;  ///< plain convolutions write float32 sums, which lie before the products; else y
+  bool accumulates;  ///< plain convolutions but the last add up in float32 before the products; else in y
   bool adds_up;      ///< the first plain convolution adds to the addend, whose memory y has
   int64_t slice, slices, group;
   Terms columns;
@@ -213,9 +216,9 @@ Plan::Plan(const AggregateConv& op, int threads)
     (part.way == Way::plain ? plain : taps).push_back(std::move(part));
   }
   const bool narrow = op.y.dtype != DType::float32;
-  accumulates = narrow && !plain.empty() && (plain.size() > 1 || !taps.empty());
-  gathers = !taps.empty() || accumulates;
-  adds_up = op.overwrite && !plain.empty() && !accumulates;
+  gathers = !taps.empty() || (narrow && plain.size() > 1);
+  accumulates = gathers && plain.size() > 1;
+  adds_up = op.overwrite && !gathers;
   for (size_t i = 1; i < taps.size(); ++i) {
     for (size_t j = 0; j < i && !taps[i].joins; ++j) {
       taps[i].joins = !taps[j].joins && taps[i].lies_like(taps[j]);
@@ -229,19 +232,23 @@ Plan::Plan(const AggregateConv& op, int threads)
     const bool last = i + 1 == plain.size();
     // What is made first is made for one patch at a time, unless it is small.
     const bool several = !part.shared && (part.direct || part.source->windowed());
-    part.batch = several ? (accumulates ? group : batch) : 1;
-    compile(part,
-            {.outputs = accumulates ? slice : outputs,
-             .kernel_height = kernel,
-             .kernel_width = kernel,
-             .padding_height = kernel / 2,
-             .padding_width = kernel / 2,
-             .output = accumulates ? DType::float32 : op.y.dtype,
-             .bias = i == 0 && op.bias && !accumulates,
-             .accumulate = i > 0 || adds_up,
-             .residual = i == 0 && op.addend && !gathers && !adds_up,
-             .relu = last && op.relu && !gathers},
-            height, width);
+    part.batch = several ? group : 1;
+    ConvolutionSpec spec{.outputs = slice,
+                         .kernel_height = kernel,
+                         .kernel_width = kernel,
+                         .padding_height = kernel / 2,
+                         .padding_width = kernel / 2};
+    if (gathers) {
+      spec.by_rows = last;
+      spec.accumulate = i > 0 && !last;
+    } else {
+      spec.output = op.y.dtype;
+      spec.bias = i == 0 && op.bias;
+      spec.accumulate = i > 0 || adds_up;
+      spec.residual = i == 0 && op.addend && !adds_up;
+      spec.relu = last && op.relu;
+    }
+    compile(part, spec, height, width);
   }
   for (Part& part : taps) {
     part.batch = part.shared ? 1 : group;
@@ -261,6 +268,7 @@ void Plan::choose_slices() {
     (part.shared ? common : own) += part.height * part.width * taps;
   }
   slice = outputs, slices = 1, group = batch;
+  if (!gathers) return;
   while (group > 1 && (batch % group || 4 * outputs * (group * own + common) > kProductBudget)) --group;
   if (4 * outputs * (own + common) <= kProductBudget || outputs <= kLanes) return;
   // The widest slice that fits, of those that pad the outputs the least.
@@ -379,14 +387,13 @@ size_t packed_slice_bytes(const Part& part) {
 
 void request_packed(const Plan& plan, const Part& part, Prepare& prepare) {
   const int64_t channels = part.source->channels();
-  const int64_t slice = part.way == Way::plain && !plan.accumulates ? plan.outputs : plan.slice;
-  const int64_t slices = (plan.outputs + slice - 1) / slice;
+  const int64_t slice = plan.slice;
   std::ostringstream layout;
   layout << name_of(part.way) << " of " << channels << " channels from " << part.first << ", outputs by "
          << slice << ", " << part.convolution->layout();
   const auto pack = plan.op.weight.dtype == DType::float32 ? pack_part<uint32_t> : pack_part<uint16_t>;
   prepare.pack(
-      plan.op.weight, layout.str(), static_cast<size_t>(slices) * packed_slice_bytes(part),
+      plan.op.weight, layout.str(), static_cast<size_t>(plan.slices) * packed_slice_bytes(part),
       [=, convolution = part.convolution, weight = plan.op.weight.shape, first = part.first, way = part.way,
        bytes = packed_slice_bytes(part)](const Context&, const void* from, void* to) {
         pack(*convolution, weight, first, channels, slice, way, bytes, from, to);
@@ -405,13 +412,19 @@ class Run {
         bands_(products_ + plan_.product_floats) {}
 
   void operator()() {
-    if (!plan_.accumulates) convolve(0, plan_.batch, 0, op_.y.data);
-    if (!plan_.gathers) return;
+    if (!plan_.gathers) {
+      convolve(plan_.plain.size(), 0, 0, op_.y.data);
+      return;
+    }
     for (int64_t slice = 0; slice < plan_.slices; ++slice) {
       for (int64_t patch = 0; patch < plan_.batch; patch += plan_.group) {
-        if (plan_.accumulates) convolve(patch, plan_.group, slice, products_);
+        if (plan_.accumulates) convolve(plan_.plain.size() - 1, patch, slice, products_);
         multiply(patch, slice);
-        gather(patch, slice);
+        if (plan_.plain.empty()) {
+          gather(patch, slice);
+        } else {
+          convolve_and_gather(patch, slice);
+        }
       }
     }
   }
@@ -447,14 +460,13 @@ class Run {
     return map_;
   }
 
-  /// The plain parts of some patches, into `to`.
-  void convolve(int64_t patch, int64_t count, int64_t slice, void* to) {
-    const int64_t channels = plan_.accumulates ? plan_.slice : plan_.outputs;
-    const size_t element = size_of(plan_.accumulates ? DType::float32 : op_.y.dtype);
-    const size_t map = static_cast<size_t>(plan_.height * plan_.width * channels) * element;
-    for (size_t i = 0; i < plan_.plain.size(); ++i) {
+  /// The first `count` plain parts of a group and a slice, into `to`.
+  void convolve(size_t count, int64_t patch, int64_t slice, void* to) {
+    const size_t element = size_of(plan_.gathers ? DType::float32 : op_.y.dtype);
+    const size_t map = static_cast<size_t>(plan_.height * plan_.width * plan_.slice) * element;
+    for (size_t i = 0; i < count; ++i) {
       const Part& part = plan_.plain[i];
-      for (int64_t n = 0; n < count; n += part.batch) {
+      for (int64_t n = 0; n < plan_.group; n += part.batch) {
         const size_t offset = static_cast<size_t>(n) * map;
         part.convolution->run(maps(part, patch + n, part.batch, true), packed(i, slice, part),
                               op_.bias.as<float>(),
@@ -477,15 +489,29 @@ class Run {
   void gather(int64_t patch, int64_t slice) {
     const int64_t rows = plan_.group * plan_.height;
     parallel_for(plan_.threads, (rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t i) {
-      float* band = bands_ + omp_get_thread_num() * plan_.thread_floats();
-      for (int64_t row = i * kRowsAtOnce; row < std::min(rows, (i + 1) * kRowsAtOnce); ++row) {
-        gather_row(patch, row / plan_.height, row % plan_.height, slice, band);
-      }
+      for (int64_t row = i * kRowsAtOnce; row < std::min(rows, (i + 1) * kRowsAtOnce); ++row)
+        gather_row(patch, row, slice, nullptr);
     });
   }
 
-  /// One row of y of the group's patch `n`, the channels of a slice.
-  void gather_row(int64_t patch, int64_t n, int64_t row, int64_t slice, float* band) {
+  /// The last plain part of a group and a slice, whose rows are gathered as they come.
+  void convolve_and_gather(int64_t patch, int64_t slice) {
+    const Part& part = plan_.plain.back();
+    const int64_t line = plan_.width * plan_.slice;
+    for (int64_t n = 0; n < plan_.group; n += part.batch) {
+      part.convolution->run_rows(
+          maps(part, patch + n, part.batch, true), packed(plan_.plain.size() - 1, slice, part), scratch_,
+          [&](int64_t begin, int64_t end, const float* sums) {
+            for (int64_t row = begin; row < end; ++row)
+              gather_row(patch, n * plan_.height + row, slice, sums + (row - begin) * line);
+          });
+    }
+  }
+
+  /// One row of y, of all rows of a group, the channels of a slice. `sums` are those of the last plain part.
+  void gather_row(int64_t patch, int64_t row_of_group, int64_t slice, const float* sums) {
+    const int64_t n = row_of_group / plan_.height, row = row_of_group % plan_.height;
+    float* band = bands_ + omp_get_thread_num() * plan_.thread_floats();
     const int64_t width = plan_.width, first = slice * plan_.slice;
     const int64_t channels = std::min(plan_.slice, plan_.outputs - first);
     const Part* last = nullptr;  // of those that are added up along the row only
@@ -504,27 +530,20 @@ class Run {
     }
 
     const int64_t at = ((patch + n) * plan_.height + row) * width * plan_.outputs + first;
-    const float* bias =
-        op_.bias && (plan_.plain.empty() || plan_.accumulates) ? op_.bias.as<float>() + first : nullptr;
+    const float* bias = op_.bias ? op_.bias.as<float>() + first : nullptr;
     const bool narrow = op_.y.dtype != DType::float32;
     float* addends = band + plan_.band_floats;
     float* line = addends + width * plan_.slice;
     for (int64_t x = 0; x < width; ++x) {
       const int64_t pixel = at + x * plan_.outputs;
       float* to = narrow ? line + x * plan_.slice : op_.y.as<float>() + pixel;
-      Initial initial{bias, nullptr, nullptr};
-      if (plan_.accumulates) {
-        initial[1] = products_ + ((n * plan_.height + row) * width + x) * plan_.slice;
-      } else if (!plan_.plain.empty()) {
-        initial[1] = to;
-      }
-      if (plan_.adds_up) {
-        // It is in y.
-      } else if (op_.addend && narrow) {
+      Initial initial{bias, sums ? sums + x * plan_.slice : nullptr, nullptr, nullptr};
+      if (plan_.accumulates) initial[2] = products_ + ((n * plan_.height + row) * width + x) * plan_.slice;
+      if (op_.addend && narrow) {
         to_float(op_.addend.as<bfloat16>() + pixel, channels, addends + x * plan_.slice);
-        initial[2] = addends + x * plan_.slice;
+        initial[3] = addends + x * plan_.slice;
       } else if (op_.addend) {
-        initial[2] = op_.addend.as<float>() + pixel;
+        initial[3] = op_.addend.as<float>() + pixel;
       }
       weighted_sum(band, plan_.columns.begin(x), plan_.columns.count(x), initial, channels, op_.relu && !last,
                    to);
@@ -532,8 +551,8 @@ class Run {
         if (part.joins || part.way != Way::columns) continue;
         const float* products =
             products_ + part.products + n * part.next_patch + row * width * plan_.products_of(part);
-        weighted_sum(products, part.along.begin(x), part.along.count(x), {to, nullptr, nullptr}, channels,
-                     op_.relu && &part == last, to);
+        weighted_sum(products, part.along.begin(x), part.along.count(x), {to, nullptr, nullptr, nullptr},
+                     channels, op_.relu && &part == last, to);
       }
       if (narrow) to_bfloat16(to, channels, op_.y.as<bfloat16>() + pixel);
     }

@@ -6,8 +6,9 @@
 #include <cstring>
 
 #include "cpu/adjoint.h"
-#include "cpu/dnnl.h"
+#include "cpu/convolution.h"
 #include "cpu/kernels.h"
+#include "cpu/parallel.h"
 
 namespace glnet::cpu {
 namespace {

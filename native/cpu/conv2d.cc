@@ -1,5 +1,5 @@
 #include "cpu/aggregate_conv.h"
-#include "cpu/dnnl.h"
+#include "cpu/convolution.h"
 #include "cpu/kernels.h"
 
 namespace glnet::cpu {

@@ -5,7 +5,6 @@
 
 #include <omp.h>
 
-#include <compare>
 #include <cstring>
 #include <dnnl.hpp>
 #include <map>
@@ -17,30 +16,55 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
-#include "cpu/blocks.h"
+#include "cpu/convolution.h"
 #include "cpu/parallel.h"
 
 namespace glnet::cpu {
 
-/// All that a convolution's code depends on: y = relu([y +] conv(x) [+ bias] [+ residual]).
-struct ConvolutionSpec {
-  int64_t batch = 1, height = 0, width = 0, channels = 0;  ///< of x, NHWC
-  int64_t outputs = 0, kernel_height = 1, kernel_width = 1;
-  int64_t stride = 1, padding_height = 0, padding_width = 0;
-  DType input = DType::float32;   ///< of x and the weight: float32 or bfloat16
-  DType output = DType::float32;  ///< of y and the residual
-  bool bias = false;
-  bool accumulate = false;  ///< adds to what is in y
-  bool residual = false;    ///< not together with `accumulate`
-  bool relu = false;
-  int threads = 1;
-
-  auto operator<=>(const ConvolutionSpec&) const = default;
-};
+/// What `make` makes for `spec`, from a cache of the last used ones. Throws ErrorCode::invalid_argument for
+/// other dtypes, ErrorCode::native when oneDNN has no code for it.
+template <class Code, class Make>
+std::shared_ptr<const Code> cached_code(const char* what, const ConvolutionSpec& spec, Make&& make) {
+  constexpr size_t kCapacity = 512;
+  struct Entry {
+    std::shared_ptr<const Code> code;
+    uint64_t used;
+  };
+  static std::mutex& mutex = *new std::mutex;
+  static auto& cache = *new std::map<ConvolutionSpec, Entry>;
+  static uint64_t clock = 0;
+  {
+    const std::lock_guard lock(mutex);
+    const auto found = cache.find(spec);
+    if (found != cache.end()) {
+      found->second.used = ++clock;
+      return found->second.code;
+    }
+  }
+  std::shared_ptr<const Code> made;
+  try {
+    made = make();
+  } catch (const dnnl::error& error) {
+    fail(ErrorCode::native, what, " of [", spec.batch, ", ", spec.height, ", ", spec.width, ", ",
+         spec.channels, "] in ", glnet::name_of(spec.input), " by a kernel of ", spec.kernel_height, " x ",
+         spec.kernel_width, ", stride ", spec.stride, ", to ", spec.outputs,
+         " channels: oneDNN refuses: ", error.what(),
+         spec.input == DType::bfloat16 ? ". This machine may lack what bfloat16 needs (AVX-512): use float32"
+                                       : "");
+  }
+  const std::lock_guard lock(mutex);
+  if (cache.size() >= kCapacity) {
+    const auto oldest = std::min_element(cache.begin(), cache.end(), [](const auto& a, const auto& b) {
+      return a.second.used < b.second.used;
+    });
+    cache.erase(oldest);
+  }
+  return cache.try_emplace(spec, Entry{made, ++clock}).first->second.code;
+}
 
 /// What compiled convolutions and their gradient share. What is static here is never destroyed: a stream may
 /// still run while the process exits.
-class ConvolutionCode {
+class DnnlCode {
  protected:
   using Tag = dnnl::memory::format_tag;
 
@@ -57,12 +81,7 @@ class ConvolutionCode {
     int before_;
   };
 
-  explicit ConvolutionCode(const ConvolutionSpec& spec) : spec_(spec) {}
-
-  /// `Code` for `spec`, from a cache of the last used ones. Throws ErrorCode::invalid_argument for other
-  /// dtypes, ErrorCode::native when oneDNN has no code for it.
-  template <class Code>
-  static std::shared_ptr<const Code> cached(const char* what, const ConvolutionSpec& spec);
+  explicit DnnlCode(const ConvolutionSpec& spec) : spec_(spec) {}
 
   static const dnnl::engine& engine() {
     static const auto& engine = *new dnnl::engine(dnnl::engine::kind::cpu, 0);
@@ -114,40 +133,21 @@ class ConvolutionCode {
   ConvolutionSpec spec_;
 };
 
-/// A compiled convolution; may run on several threads at once, each with a workspace of its own. By
-/// Winograd's algorithm (Lavin and Gray 2016, tiles of 4 x 4) where oneDNN has it: 3 x 3 kernels in float32
-/// on AVX-512, two to three times as fast. Its rounding errors are about 1e-6 of the largest value instead of
-/// 1e-7.
-class Convolution : ConvolutionCode {
+/// A compiled convolution.
+class DnnlConvolution : public Convolution, DnnlCode {
  public:
-  /// From a cache; throws as `cached`.
-  static std::shared_ptr<const Convolution> get(const ConvolutionSpec& spec) {
-    return cached<Convolution>("convolution", spec);
-  }
+  explicit DnnlConvolution(const ConvolutionSpec& spec);
 
-  explicit Convolution(const ConvolutionSpec& spec);
-
-  /// Names the layout of the packed weight: equal names, equal layouts.
-  const std::string& layout() const { return layout_; }
-  size_t packed_bytes() const { return primitive_.weights_desc().get_size(); }
-  /// Of the dense weight.
-  int64_t weight_elements() const {
-    return spec_.outputs * spec_.channels * spec_.kernel_height * spec_.kernel_width;
+  size_t packed_bytes() const override { return primitive_.weights_desc().get_size(); }
+  size_t workspace_bytes() const override {
+    return scratch_bytes() + (pads_channels() ? aligned(primitive_.src_desc().get_size()) : 0) +
+           (spec_.by_rows ? primitive_.dst_desc().get_size() : 0);
   }
-  size_t workspace_bytes() const {
-    if (winograd_.maps)
-      return scratch_bytes() + aligned(primitive_.src_desc().get_size()) +
-             aligned(primitive_.dst_desc().get_size());
-    return scratch_bytes() + (pads_channels() ? primitive_.src_desc().get_size() : 0);
-  }
-
-  /// Brings a dense OIHW weight into the layout that `run` wants.
-  void pack(const void* dense, void* packed) const;
-  /// The same of the transpose of a float32 matrix: `dense` is [channels, outputs, 1, 1].
-  void pack_transposed(const float* dense, void* packed) const;
-  /// `bias` and `residual` are read only if the spec has them.
+  void pack(const void* dense, void* packed) const override;
   void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
-           void* workspace) const;
+           void* workspace) const override;
+  /// Makes all of y first.
+  void run_rows(const void* x, const void* packed, void* workspace, const TakeRows& take) const override;
 
  private:
   size_t scratch_bytes() const { return aligned(primitive_.scratchpad_desc().get_size()); }
@@ -155,38 +155,26 @@ class Convolution : ConvolutionCode {
   /// end.
   void pad(const void* from, int64_t outer, int64_t inner, void* to) const;
   dnnl::convolution_forward::primitive_desc describe() const;
-  /// Fewest pixels of all maps: with fewer the transformed weights, four times the plain ones, take as long
-  /// to read.
-  static constexpr int64_t kWinogradPixels = 1500;
-  /// Bytes of transformed tiles that Winograd's algorithm may take: more costs more memory than it saves
-  /// time.
-  static constexpr size_t kWinogradScratch = size_t{32} << 20;
-  /// Maps and rows of these that are done at a time.
-  struct Tiles {
-    int64_t maps = 0, rows = 0;
-  };
-  /// Makes `primitive_` by Winograd's algorithm; returns nothing if it cannot or does not pay.
-  Tiles describe_winograd();
-  void run_winograd(const void* x, const void* packed, const float* bias, const void* residual, void* y,
-                    void* workspace) const;
+
+  using DnnlCode::spec_;  // there is the same in both
 
   /// Whether to copy the residual to y and accumulate there, which is exact: oneDNN's best 16-bit code takes
   /// no second tensor, its float32 code forgets it where the kernel meets nothing but padding, and its oldest
   /// code (SSE 4.1) misplaces it.
   bool copy_residual_;
   dnnl::convolution_forward::primitive_desc primitive_;
-  Tiles winograd_;  ///< by Winograd's algorithm; none: by another one
   dnnl::convolution_forward code_;
-  std::string layout_;
 };
 
 /// A compiled gradient with respect to x: dx = the adjoint of conv in float32, applied to dy. Of the spec,
 /// sizes and threads count.
-class ConvolutionBackwardData : ConvolutionCode {
+class ConvolutionBackwardData : DnnlCode {
  public:
   /// From a cache; throws as `cached`.
   static std::shared_ptr<const ConvolutionBackwardData> get(const ConvolutionSpec& spec) {
-    return cached<ConvolutionBackwardData>("gradient of the input of a convolution", spec);
+    return cached_code<ConvolutionBackwardData>("gradient of the input of a convolution", spec, [&] {
+      return std::make_shared<const ConvolutionBackwardData>(spec);
+    });
   }
 
   explicit ConvolutionBackwardData(const ConvolutionSpec& spec);
@@ -217,13 +205,13 @@ inline void multiply_transposed(int64_t rows, int64_t columns, int64_t k, const 
   if (status != dnnl_success) fail(ErrorCode::native, "oneDNN's matrix product fails with status ", status);
 }
 
-inline dnnl::memory::data_type ConvolutionCode::type_of(DType dtype) {
+inline dnnl::memory::data_type DnnlCode::type_of(DType dtype) {
   if (dtype == DType::float32) return dnnl::memory::data_type::f32;
   if (dtype == DType::bfloat16) return dnnl::memory::data_type::bf16;
   fail(ErrorCode::invalid_argument, "convolution: the CPU does not compute in ", glnet::name_of(dtype));
 }
 
-inline std::string ConvolutionCode::name_of_layout(const dnnl::memory::desc& layout) {
+inline std::string DnnlCode::name_of_layout(const dnnl::memory::desc& layout) {
   static std::mutex& mutex = *new std::mutex;
   static auto& known = *new std::vector<dnnl::memory::desc>;
   const std::lock_guard lock(mutex);
@@ -233,17 +221,17 @@ inline std::string ConvolutionCode::name_of_layout(const dnnl::memory::desc& lay
   return "onednn layout " + std::to_string(i);
 }
 
-inline dnnl::primitive_attr ConvolutionCode::attributes() {
+inline dnnl::primitive_attr DnnlCode::attributes() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attributes;
 }
 
-inline dnnl::memory::desc ConvolutionCode::x() const {
+inline dnnl::memory::desc DnnlCode::x() const {
   return {{spec_.batch, channels(), spec_.height, spec_.width}, type_of(spec_.input), Tag::nhwc};
 }
 
-inline dnnl::memory::desc ConvolutionCode::y() const {
+inline dnnl::memory::desc DnnlCode::y() const {
   const auto side = [&](int64_t length, int64_t kernel, int64_t padding) {
     return (length + 2 * padding - kernel) / spec_.stride + 1;
   };
@@ -253,7 +241,7 @@ inline dnnl::memory::desc ConvolutionCode::y() const {
           Tag::nhwc};
 }
 
-inline dnnl::convolution_forward::primitive_desc ConvolutionCode::describe_forward(
+inline dnnl::convolution_forward::primitive_desc DnnlCode::describe_forward(
     dnnl::prop_kind kind, const dnnl::primitive_attr& attributes, dnnl::algorithm algorithm,
     const dnnl::memory::desc& from, const dnnl::memory::desc& to, const dnnl::memory::dims& padding) const {
   using dnnl::memory;
@@ -269,46 +257,7 @@ inline dnnl::convolution_forward::primitive_desc ConvolutionCode::describe_forwa
 #endif
 }
 
-template <class Code>
-std::shared_ptr<const Code> ConvolutionCode::cached(const char* what, const ConvolutionSpec& spec) {
-  constexpr size_t kCapacity = 512;
-  struct Entry {
-    std::shared_ptr<const Code> code;
-    uint64_t used;
-  };
-  static std::mutex& mutex = *new std::mutex;
-  static auto& cache = *new std::map<ConvolutionSpec, Entry>;
-  static uint64_t clock = 0;
-  {
-    const std::lock_guard lock(mutex);
-    const auto found = cache.find(spec);
-    if (found != cache.end()) {
-      found->second.used = ++clock;
-      return found->second.code;
-    }
-  }
-  std::shared_ptr<const Code> made;
-  try {
-    made = std::make_shared<const Code>(spec);
-  } catch (const dnnl::error& error) {
-    fail(ErrorCode::native, what, " of [", spec.batch, ", ", spec.height, ", ", spec.width, ", ",
-         spec.channels, "] in ", glnet::name_of(spec.input), " by a kernel of ", spec.kernel_height, " x ",
-         spec.kernel_width, ", stride ", spec.stride, ", to ", spec.outputs,
-         " channels: oneDNN refuses: ", error.what(),
-         spec.input == DType::bfloat16 ? ". This machine may lack what bfloat16 needs (AVX-512): use float32"
-                                       : "");
-  }
-  const std::lock_guard lock(mutex);
-  if (cache.size() >= kCapacity) {
-    const auto oldest = std::min_element(cache.begin(), cache.end(), [](const auto& a, const auto& b) {
-      return a.second.used < b.second.used;
-    });
-    cache.erase(oldest);
-  }
-  return cache.try_emplace(spec, Entry{made, ++clock}).first->second.code;
-}
-
-inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
+inline dnnl::convolution_forward::primitive_desc DnnlConvolution::describe() const {
   dnnl::post_ops post;
   if (spec_.accumulate || copy_residual_) post.append_sum();
   if (spec_.residual && !copy_residual_) post.append_binary(dnnl::algorithm::binary_add, y());
@@ -317,59 +266,25 @@ inline dnnl::convolution_forward::primitive_desc Convolution::describe() const {
 #else
   if (spec_.relu) post.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
 #endif
-  dnnl::primitive_attr attributes = ConvolutionCode::attributes();
+  dnnl::primitive_attr attributes = DnnlCode::attributes();
   attributes.set_post_ops(post);
   const ThreadCount count(spec_.threads);
   return describe_forward(dnnl::prop_kind::forward_inference, attributes);
 }
 
-inline Convolution::Tiles Convolution::describe_winograd() {
-  // Maps go in and out in blocks of 16 channels; what follows the bias is done on the way out.
-  constexpr int64_t kBlock = 16, kTile = 4;
-  const bool fits = spec_.input == DType::float32 && spec_.output == DType::float32 &&
-                    spec_.kernel_height == 3 && spec_.kernel_width == 3 && spec_.stride == 1 &&
-                    spec_.padding_height == 1 && spec_.padding_width == 1 && spec_.channels % kBlock == 0 &&
-                    spec_.outputs % kBlock == 0;
-  if (!fits) return {};
-  const ThreadCount count(spec_.threads);
-  Tiles tiles{spec_.batch, spec_.height};
-  for (int64_t bands = 1;; ++bands) {
-    if (tiles.maps * tiles.rows * spec_.width < kWinogradPixels) return {};
-    // Rows of zeros come with the maps.
-    const auto maps = [&](int64_t channels, int64_t rows) -> dnnl::memory::desc {
-      return {{tiles.maps, channels, rows, spec_.width}, dnnl::memory::data_type::f32, Tag::nChw16c};
-    };
-    try {
-      primitive_ = describe_forward(
-          dnnl::prop_kind::forward_inference, attributes(), dnnl::algorithm::convolution_winograd,
-          maps(spec_.channels, tiles.rows + 2), maps(spec_.outputs, tiles.rows), {0, spec_.padding_width});
-    } catch (const dnnl::error& error) {
-      if (error.status == dnnl_unimplemented) return {};
-      throw;
-    }
-    if (scratch_bytes() <= kWinogradScratch) return tiles;
-    if (tiles.maps > 1) {
-      tiles.maps = 1, bands = 0;
-    } else {
-      const int64_t rows = (spec_.height + bands) / (bands + 1);
-      tiles.rows = (rows + kTile - 1) / kTile * kTile;
-    }
-  }
-}
-
-inline Convolution::Convolution(const ConvolutionSpec& spec)
-    : ConvolutionCode(spec),
+inline DnnlConvolution::DnnlConvolution(const ConvolutionSpec& spec)
+    : Convolution(spec),
+      DnnlCode(spec),
       copy_residual_(spec.residual &&
                      (spec.output != DType::float32 || dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_sse41 ||
                       spec.padding_height >= spec.kernel_height || spec.padding_width >= spec.kernel_width)),
-      winograd_(describe_winograd()) {
-  if (!winograd_.maps) primitive_ = describe();
+      primitive_(describe()) {
   const ThreadCount count(spec_.threads);
   code_ = dnnl::convolution_forward(primitive_);
   layout_ = name_of_layout(primitive_.weights_desc());
 }
 
-inline void Convolution::pad(const void* from, int64_t outer, int64_t inner, void* to) const {
+inline void DnnlConvolution::pad(const void* from, int64_t outer, int64_t inner, void* to) const {
   parallel_ranges(spec_.threads, outer, [&](int64_t begin, int64_t end) {
     const int64_t n = spec_.channels * inner, padded = channels() * inner;
     if (n == 3 && padded == 4) {  // an image's pixels: by memcpy this takes as long as the convolution
@@ -388,7 +303,7 @@ inline void Convolution::pad(const void* from, int64_t outer, int64_t inner, voi
   });
 }
 
-inline void Convolution::pack(const void* dense, void* packed) const {
+inline void DnnlConvolution::pack(const void* dense, void* packed) const {
   std::vector<uint16_t> padded;
   if (pads_channels()) {
     const int64_t area = spec_.kernel_height * spec_.kernel_width;
@@ -399,15 +314,8 @@ inline void Convolution::pack(const void* dense, void* packed) const {
   reorder(dense_weight(), dense, primitive_.weights_desc(), packed);
 }
 
-inline void Convolution::pack_transposed(const float* dense, void* packed) const {
-  const dnnl::memory::desc transposed(weight_dims(), type_of(spec_.input),
-                                      dnnl::memory::dims{1, spec_.outputs, 1, 1});
-  reorder(transposed, dense, primitive_.weights_desc(), packed);
-}
-
-inline void Convolution::run(const void* x, const void* packed, const float* bias, const void* residual,
-                             void* y, void* workspace) const {
-  if (winograd_.maps) return run_winograd(x, packed, bias, residual, y, workspace);
+inline void DnnlConvolution::run(const void* x, const void* packed, const float* bias, const void* residual,
+                                 void* y, void* workspace) const {
   const ThreadCount count(spec_.threads);
   if (pads_channels()) {
     void* padded = static_cast<std::byte*>(workspace) + scratch_bytes();
@@ -434,35 +342,14 @@ inline void Convolution::run(const void* x, const void* packed, const float* bia
   execute(code_, arguments);
 }
 
-inline void Convolution::run_winograd(const void* x, const void* packed, const float* bias,
-                                      const void* residual, void* y, void* workspace) const {
-  auto* blocked_x = static_cast<std::byte*>(workspace) + scratch_bytes();
-  auto* blocked_y = blocked_x + aligned(primitive_.src_desc().get_size());
-  const auto* addend = static_cast<const float*>(spec_.accumulate ? y : spec_.residual ? residual : nullptr);
-  std::unordered_map<int, dnnl::memory> arguments{
-      {DNNL_ARG_SRC, memory(primitive_.src_desc(), blocked_x)},
-      {DNNL_ARG_WEIGHTS, memory(primitive_.weights_desc(), packed)},
-      {DNNL_ARG_DST, memory(primitive_.dst_desc(), blocked_y)},
-      {DNNL_ARG_SCRATCHPAD, memory(primitive_.scratchpad_desc(), workspace)},
-  };
-  if (spec_.bias) arguments.emplace(DNNL_ARG_BIAS, memory(primitive_.bias_desc(), bias));
-  const auto& [maps, rows] = winograd_;
-  const int64_t pixels = spec_.height * spec_.width;
-  for (int64_t n = 0; n < spec_.batch; n += maps) {
-    const int64_t in = n * pixels * spec_.channels, out = n * pixels * spec_.outputs;
-    for (int64_t row = 0; row < spec_.height; row += rows) {
-      block_channels(spec_.threads, static_cast<const float*>(x) + in,
-                     {maps, spec_.height, spec_.width, spec_.channels, row - 1, rows + 2},
-                     reinterpret_cast<float*>(blocked_x));
-      {
-        const ThreadCount count(spec_.threads);
-        execute(code_, arguments);
-      }
-      unblock_channels(spec_.threads, reinterpret_cast<const float*>(blocked_y),
-                       {maps, spec_.height, spec_.width, spec_.outputs, row, rows},
-                       addend ? addend + out : nullptr, spec_.relu, static_cast<float*>(y) + out);
-    }
-  }
+inline void DnnlConvolution::run_rows(const void* x, const void* packed, void* workspace,
+                                      const TakeRows& take) const {
+  const int64_t row = spec_.output_width() * spec_.outputs;
+  auto* sums = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + workspace_bytes() -
+                                        primitive_.dst_desc().get_size());
+  run(x, packed, nullptr, nullptr, sums, workspace);
+  parallel_for(spec_.threads, spec_.batch * spec_.output_height(),
+               [&](int64_t i) { take(i, i + 1, sums + i * row); });
 }
 
 inline dnnl::convolution_backward_data::primitive_desc ConvolutionBackwardData::describe() const {
@@ -477,7 +364,7 @@ inline dnnl::convolution_backward_data::primitive_desc ConvolutionBackwardData::
 }
 
 inline ConvolutionBackwardData::ConvolutionBackwardData(const ConvolutionSpec& spec)
-    : ConvolutionCode(spec), primitive_(describe()) {
+    : DnnlCode(spec), primitive_(describe()) {
   const ThreadCount count(spec_.threads);
   code_ = dnnl::convolution_backward_data(primitive_);
   layout_ = name_of_layout(primitive_.weights_desc());

@@ -37,4 +37,14 @@ bool has_bfloat16() {
   return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
 }
 
+bool has_own_kernels(DType dtype) {
+#if defined(__x86_64__)
+  return dtype == DType::bfloat16  ? has_bfloat16()
+         : dtype == DType::float32 ? dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core
+                                   : false;
+#else
+  return false;
+#endif
+}
+
 }  // namespace glnet::cpu

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "core/dtype.h"
+
 namespace glnet::cpu {
 
 /// Version of the oneDNN library that is loaded, for example "2.6.3".
@@ -11,5 +13,8 @@ std::string onednn_version();
 std::string onednn_isa();
 /// Whether the processor multiplies bfloat16 itself; that it is faster than float32 does not follow.
 bool has_bfloat16();
+/// Whether the own kernels compute in `dtype` here: with AVX-512, and its bfloat16. DNNL_MAX_CPU_ISA limits
+/// them too.
+bool has_own_kernels(DType dtype);
 
 }  // namespace glnet::cpu

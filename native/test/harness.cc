@@ -74,10 +74,9 @@ std::string judge(const Output& got, const Output& exact, const Output& plain, c
     }
   } else {
     const double error = error_of(got.view, exact.view);
-    // Narrow formats: no worse than twice the plain version in that format (squared, as the error is).
     const double limit = got.view.dtype == DType::float32
                              ? limits.float32
-                             : std::max(4 * error_of(plain.view, exact.view), limits.float32);
+                             : std::max(limits.narrow * error_of(plain.view, exact.view), limits.float32);
     if (got.view.dtype == DType::float32) worst = std::max(worst, error);
     if (!(error <= limit)) {
       int64_t at = 0;

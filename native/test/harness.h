@@ -52,7 +52,8 @@ class Builder {
 struct Limits {
   bool bfloat16 = true;  ///< also run in bfloat16
   double float32 =
-      1e-12;  ///< normalised mean squared error: sum of squares of differences over that of values
+      1e-12;          ///< normalised mean squared error: sum of squares of differences over that of values
+  double narrow = 4;  ///< of narrow formats: times the error of the plain version in that format
   std::map<std::string, int> bytes{};  ///< largest difference of a uint8 output, by its name; 0 for others
   bool exact = false;  ///< floating outputs must have the very bits of the reference in their dtype
 };

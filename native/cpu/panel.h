@@ -1,0 +1,54 @@
+// The register tile of the own convolutions: a few rows times a panel of columns, summed up in registers over
+// the whole inner length. Needs AVX-512, and its bfloat16 instructions for bfloat16.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace glnet::cpu {
+
+constexpr int64_t kPanelColumns = 64;  ///< four vectors of float32
+constexpr int64_t kTileRows = 6;  ///< with them 24 sums: with four of b and one of a, all registers but three
+
+/// How many of `columns` the panel from `first` on has, in whole vectors: what is packed of it.
+constexpr int64_t panel_columns(int64_t columns, int64_t first) {
+  const int64_t rest = columns - first < kPanelColumns ? columns - first : kPanelColumns;
+  return (rest + 15) / 16 * 16;
+}
+
+/// c [rows, columns] = relu(partial + sum over taps t of a_t [rows, inner] b_t [inner, columns] + bias +
+/// addend).
+struct PanelTile {
+  int64_t rows = 0;     ///< 1 ... kTileRows
+  int64_t columns = 0;  ///< 1 ... kPanelColumns
+  int64_t taps = 1;
+  int64_t inner = 0;               ///< even in bfloat16
+  const void* const* a = nullptr;  ///< [taps, kTileRows]: where the rows lie
+  const void* b =
+      nullptr;         ///< packed: [inner, vectors of columns]; bfloat16 in pairs, [inner / 2, columns, 2]
+  int64_t next_b = 0;  ///< elements from a tap's b to the next one's
+  float* partial = nullptr;             ///< [rows, kPanelColumns]; nullptr: the tile is done at once
+  bool begins = true;                   ///< nothing is in `partial` yet
+  bool ends = true;                     ///< c is written; else `partial`
+  void* const* c = nullptr;             ///< rows
+  const float* bias = nullptr;          ///< or nullptr
+  const void* const* addend = nullptr;  ///< rows of c's type, or nullptr; may be c
+  bool relu = false;
+  bool fetches = false;  ///< what the tile reads and writes at its end lies far apart: fetch it before
+  const void* const* next = nullptr;  ///< or nullptr: rows of the next tile to fetch meanwhile, with one tap
+};
+
+using PanelKernel = void (*)(const PanelTile&);
+
+/// The kernel for a tile's `rows` and `columns`. a and b have the type `input`, c and the addend `output`:
+/// float32, or of bfloat16 both.
+PanelKernel panel_kernel(DType input, DType output, int64_t rows, int64_t columns);
+
+/// Packs a dense [columns, inner] matrix, whose columns are `next_column` elements apart and whose inner
+/// elements `next_inner`, for the panel of columns from `first` on, as `PanelTile::b`. Columns past the last
+/// are zero.
+void pack_panel(DType type, const void* dense, int64_t columns, int64_t inner, int64_t next_column,
+                int64_t next_inner, int64_t first, void* packed);
+
+}  // namespace glnet::cpu

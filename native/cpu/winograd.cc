@@ -1,0 +1,407 @@
+#include "cpu/winograd.h"
+
+#include <omp.h>
+
+#include <cstring>
+#include <vector>
+
+#include "core/error.h"
+#include "cpu/avx512.h"
+#include "cpu/machine.h"
+#include "cpu/panel.h"
+#include "cpu/parallel.h"
+
+namespace glnet::cpu {
+namespace {
+
+int64_t divide_up(int64_t n, int64_t by) {
+  return (n + by - 1) / by;
+}
+
+/// From the tiles of one product to those of the next: a cache line more, so that all products of a tile do
+/// not fall into the same set of the cache.
+int64_t next_product(int64_t elements, int64_t element) {
+  return elements + 64 / element;
+}
+
+#if defined(__x86_64__)
+
+template <int kSide>
+constexpr int kRows = kSide + 2;
+
+/// The transforms of one row or column, y = B^T x, y = G x and y = A^T x, for polynomials that are
+/// interpolated at 0, a, -a, b, -b and infinity. With these a and b the rounding errors are half of what they
+/// are with 1 and 2.
+struct F4 {
+  static constexpr int kSide = 4;
+  static constexpr float kA = 5.0f / 8, kB = 3.0f / 2, kA2 = kA * kA, kB2 = kB * kB;
+  template <class V>
+  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
+    const V a = x[4 * next] - kB2 * x[2 * next], b = kA * (x[3 * next] - kB2 * x[next]);
+    const V c = x[4 * next] - kA2 * x[2 * next], d = kB * (x[3 * next] - kA2 * x[next]);
+    y[0] = kA2 * kB2 * x[0] - (kA2 + kB2) * x[2 * next] + x[4 * next];
+    y[next_y] = a + b;
+    y[2 * next_y] = a - b;
+    y[3 * next_y] = c + d;
+    y[4 * next_y] = c - d;
+    y[5 * next_y] = kA2 * kB2 * x[next] - (kA2 + kB2) * x[3 * next] + x[5 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
+    constexpr double kOfA = 1 / (2.0 * kA2 * (kA2 - kB2)), kOfB = 1 / (2.0 * kB2 * (kB2 - kA2));
+    const V a = kOfA * x[0] + kOfA * kA2 * x[2 * next], b = kOfA * kA * x[next];
+    const V c = kOfB * x[0] + kOfB * kB2 * x[2 * next], d = kOfB * kB * x[next];
+    y[0] = 1.0 / (kA2 * kB2) * x[0];
+    y[next_y] = a + b;
+    y[2 * next_y] = a - b;
+    y[3 * next_y] = c + d;
+    y[4 * next_y] = c - d;
+    y[5 * next_y] = x[2 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
+    const V a = x[next] + x[2 * next], b = x[next] - x[2 * next];
+    const V c = x[3 * next] + x[4 * next], d = x[3 * next] - x[4 * next];
+    y[0] = x[0] + a + c;
+    y[next_y] = kA * b + kB * d;
+    y[2 * next_y] = kA2 * a + kB2 * c;
+    y[3 * next_y] = kA2 * kA * b + kB2 * kB * d + x[5 * next];
+  }
+};
+
+struct F2 {
+  static constexpr int kSide = 2;
+  template <class V>
+  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
+    y[0] = x[0] - x[2 * next];
+    y[next_y] = x[next] + x[2 * next];
+    y[2 * next_y] = x[2 * next] - x[next];
+    y[3 * next_y] = x[next] - x[3 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
+    y[0] = x[0];
+    y[next_y] = (x[0] + x[next] + x[2 * next]) / 2;
+    y[2 * next_y] = (x[0] - x[next] + x[2 * next]) / 2;
+    y[3 * next_y] = x[2 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
+    y[0] = x[0] + x[next] + x[2 * next];
+    y[next_y] = x[next] - x[2 * next] - x[3 * next];
+  }
+};
+
+template <class T>
+struct Form;
+template <>
+struct Form<float> : F4 {};
+template <>
+struct Form<bfloat16> : F2 {};
+
+/// Transforms a tile of x: `from` says where its pixels lie; the products' elements are `next` apart in `to`.
+template <class T>
+GLNET_AVX512 void transform_input(const T* const* from, int64_t channels, T* to, int64_t next) {
+  using F = Form<T>;
+  constexpr int kN = kRows<F::kSide>;
+  for (int64_t c = 0; c < channels; c += 16) {
+    __m512 x[kN * kN], y[kN * kN];
+    for (int column = 0; column < kN; ++column) {
+      for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from[row * kN + column] + c);
+      F::input(x + column, kN, y + column, kN);
+    }
+    for (int row = 0; row < kN; ++row) {
+      F::input(y + row * kN, 1, x + row * kN, 1);
+      for (int column = 0; column < kN; ++column)
+        store16(to + (row * kN + column) * next + c, x[row * kN + column]);
+    }
+  }
+}
+
+/// What becomes of a tile's products of a panel.
+template <class Y>
+struct Finish {
+  int64_t columns, height, width;  ///< outputs of the panel; pixels of the tile
+  const float* bias;               ///< or nullptr
+  const Y* addend;                 ///< or nullptr; as y
+  bool relu;
+  Y* y;
+  int64_t next_row, next_pixel;  ///< elements
+};
+
+template <class T, class Y>
+GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish<Y>& finish) {
+  using F = Form<T>;
+  constexpr int kN = kRows<F::kSide>, kSide = F::kSide;
+  for (int64_t c = 0; c < finish.columns; c += 16) {
+    const __mmask16 mask = first_lanes(finish.columns - c);
+    const __m512 bias = finish.bias ? load16(finish.bias + c, mask) : __m512{};
+    __m512 x[kN * kN], y[kSide * kN], z[kSide * kSide];
+    for (int column = 0; column < kN; ++column) {
+      for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from + (row * kN + column) * next + c);
+      F::output(x + column, kN, y + column, kN);
+    }
+    for (int row = 0; row < kSide; ++row) F::output(y + row * kN, 1, z + row * kSide, 1);
+    for (int row = 0; row < kSide; ++row) {
+      for (int column = 0; column < kSide; ++column) {
+        if (row >= finish.height || column >= finish.width) continue;
+        const int64_t at = row * finish.next_row + column * finish.next_pixel + c;
+        __m512 v = z[row * kSide + column] + bias;
+        if (finish.addend) v += load16(finish.addend + at, mask);
+        if (finish.relu) v = v > 0 ? v : __m512{};
+        store16(finish.y + at, v, mask);
+      }
+    }
+  }
+}
+
+/// The kernels of a panel and one input channel, [9, kPanelColumns], to [products, kPanelColumns]; in double,
+/// since these errors would add to those of the products.
+template <class T>
+GLNET_AVX512 void transform_kernel(const double* from, double* to) {
+  using F = Form<T>;
+  constexpr int kN = kRows<F::kSide>;
+  for (int64_t k = 0; k < kPanelColumns; k += 8) {
+    __m512d x[9], y[kN * 3], z[kN * kN];
+    for (int i = 0; i < 9; ++i) x[i] = _mm512_loadu_pd(from + i * kPanelColumns + k);
+    for (int column = 0; column < 3; ++column) F::kernel(x + column, 3, y + column, 3);
+    for (int row = 0; row < kN; ++row) F::kernel(y + row * 3, 1, z + row * kN, 1);
+    for (int i = 0; i < kN * kN; ++i) _mm512_storeu_pd(to + i * kPanelColumns + k, z[i]);
+  }
+}
+
+/// Packs the kernels of a panel, from output `first` on, as [products, channels, columns of the panel], some
+/// channels at a time: written one by one, the rows of all products would fall into the same sets of the
+/// cache.
+template <class T>
+void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T* packed) {
+  constexpr int64_t kProducts = kRows<Form<T>::kSide> * kRows<Form<T>::kSide>;
+  constexpr int64_t kStep = std::is_same_v<T, float> ? 1 : 2;  // as a panel's b
+  constexpr int64_t kChannels = 8;
+  const int64_t panel = panel_columns(spec.outputs, first), count = std::min(panel, spec.outputs - first);
+  std::vector<double> kernels(9 * kPanelColumns), products(kProducts * kPanelColumns);
+  std::vector<T> block(kProducts * kChannels * kPanelColumns);
+  for (int64_t begin = 0; begin < spec.channels; begin += kChannels) {
+    for (int64_t c = 0; c < kChannels; ++c) {
+      for (int64_t k = 0; k < count; ++k) {
+        const T* from = dense + ((first + k) * spec.channels + begin + c) * 9;
+        for (int64_t i = 0; i < 9; ++i)
+          kernels[static_cast<size_t>(i * kPanelColumns + k)] =
+              static_cast<double>(static_cast<float>(from[i]));
+      }
+      transform_kernel<T>(kernels.data(), products.data());
+      for (int64_t p = 0; p < kProducts; ++p) {
+        const double* row = products.data() + p * kPanelColumns;
+        T* to = block.data() + (p * kChannels + c / kStep * kStep) * panel + c % kStep;
+        for (int64_t k = 0; k < panel; ++k) to[k * kStep] = T(static_cast<float>(row[k]));
+      }
+    }
+    for (int64_t p = 0; p < kProducts; ++p) {
+      std::memcpy(packed + (p * spec.channels + begin) * panel, block.data() + p * kChannels * panel,
+                  static_cast<size_t>(kChannels * panel) * sizeof(T));
+    }
+  }
+}
+
+#endif
+
+/// Pixels of y below which products of pixels are faster: the transformed weights take longer to read.
+constexpr int64_t kFewestPixels = 400;
+/// Of a block's transformed tiles.
+constexpr int64_t kBlockBytes = 512 << 10;
+
+}  // namespace
+
+/// What all blocks share.
+struct Winograd::Maps {
+  const void* x = nullptr;
+  const void* zeros = nullptr;
+  const void* packed = nullptr;
+  const float* bias = nullptr;
+  const void* addend = nullptr;
+  void* y = nullptr;
+};
+
+bool Winograd::suits(const ConvolutionSpec& spec) {
+  const bool narrow = spec.input == DType::bfloat16;
+  return has_own_kernels(spec.input) && spec.kernel_height == 3 && spec.kernel_width == 3 &&
+         spec.stride == 1 && spec.channels % (narrow ? 32 : 16) == 0 && spec.outputs >= 16 &&
+         spec.output_pixels() >= kFewestPixels;
+}
+
+Winograd::Winograd(const ConvolutionSpec& spec)
+    : Convolution(spec),
+      element_(static_cast<int64_t>(size_of(spec.input))),
+      side_(spec.input == DType::float32 ? 4 : 2),
+      products_((side_ + 2) * (side_ + 2)),
+      across_(divide_up(spec.output_width(), side_)),
+      down_(divide_up(spec.output_height(), side_)) {
+  layout_ = "winograd";
+  step_ = spec.by_rows ? across_ : 1;
+  const int64_t steps = spec_.batch * across_ * down_ / step_;
+  const int64_t most = std::max<int64_t>(kBlockBytes / (products_ * spec.channels * element_), 4 * kTileRows);
+  blocks_ = divide_up(divide_up(steps, std::max<int64_t>(most / step_, 1)), spec_.threads) * spec_.threads;
+  blocks_ = std::min(blocks_, divide_up(steps, spec.by_rows ? 1 : kTileRows));
+  block_tiles_ = divide_up(steps, blocks_) * step_;
+}
+
+size_t Winograd::packed_bytes() const {
+  return static_cast<size_t>(products_ * spec_.channels * divide_up(spec_.outputs, 16) * 16 * element_);
+}
+
+int64_t Winograd::input_bytes() const {
+  return divide_up(products_ * next_product(block_tiles_ * spec_.channels, element_) * element_, 64) * 64;
+}
+
+int64_t Winograd::output_bytes() const {
+  return divide_up(products_ * next_product(block_tiles_ * kPanelColumns, 4) * 4, 64) * 64;
+}
+
+/// Of a thread: transformed tiles, their products by a panel, and all rows of y if these are to be handed
+/// over.
+int64_t Winograd::thread_bytes() const {
+  const int64_t rows = spec_.by_rows ? block_tiles_ / across_ * side_ : 0;
+  return input_bytes() + output_bytes() + divide_up(4 * rows * spec_.output_width() * spec_.outputs, 64) * 64;
+}
+
+size_t Winograd::workspace_bytes() const {
+  return static_cast<size_t>(divide_up(spec_.channels * element_, 64) * 64 + spec_.threads * thread_bytes());
+}
+
+void Winograd::pack(const void* dense, void* packed) const {
+  const int64_t panels = divide_up(spec_.outputs, kPanelColumns);
+  parallel_for(omp_get_max_threads(), panels, [&](int64_t i) {
+    const int64_t at = i * kPanelColumns * products_ * spec_.channels;
+    if (spec_.input == DType::float32) {
+      pack_kernels(spec_, static_cast<const float*>(dense), i * kPanelColumns,
+                   static_cast<float*>(packed) + at);
+    } else {
+      pack_kernels(spec_, static_cast<const bfloat16*>(dense), i * kPanelColumns,
+                   static_cast<bfloat16*>(packed) + at);
+    }
+  });
+}
+
+template <class Body>
+void Winograd::for_blocks(Maps& maps, void* workspace, const Body& body) const {
+  auto* zeros = static_cast<std::byte*>(workspace);
+  const int64_t zero_bytes = divide_up(spec_.channels * element_, 64) * 64;
+  std::memset(zeros, 0, static_cast<size_t>(zero_bytes));
+  maps.zeros = zeros;
+  const int64_t steps = spec_.batch * across_ * down_ / step_;
+  parallel_for(spec_.threads, blocks_, [&](int64_t i) {
+    const int64_t begin = steps * i / blocks_ * step_, end = steps * (i + 1) / blocks_ * step_;
+    std::byte* scratch = zeros + zero_bytes + omp_get_thread_num() * thread_bytes();
+    body(begin, end, scratch, reinterpret_cast<float*>(scratch + input_bytes() + output_bytes()));
+  });
+}
+
+void Winograd::run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
+                   void* workspace) const {
+  Maps maps;
+  maps.x = x, maps.packed = packed, maps.y = y;
+  maps.bias = spec_.bias ? bias : nullptr;
+  maps.addend = spec_.accumulate ? y : spec_.residual ? residual : nullptr;
+  for_blocks(maps, workspace, [&](int64_t begin, int64_t end, std::byte* scratch, float*) {
+    if (spec_.input == DType::float32) {
+      run_block<float, float>(maps, begin, end, scratch, nullptr);
+    } else if (spec_.output == DType::float32) {
+      run_block<bfloat16, float>(maps, begin, end, scratch, nullptr);
+    } else {
+      run_block<bfloat16, bfloat16>(maps, begin, end, scratch, nullptr);
+    }
+  });
+}
+
+void Winograd::run_rows(const void* x, const void* packed, void* workspace, const TakeRows& take) const {
+  Maps maps;
+  maps.x = x, maps.packed = packed;
+  for_blocks(maps, workspace, [&](int64_t begin, int64_t end, std::byte* scratch, float* rows) {
+    if (spec_.input == DType::float32) {
+      run_block<float, float>(maps, begin, end, scratch, rows);
+    } else {
+      run_block<bfloat16, float>(maps, begin, end, scratch, rows);
+    }
+    const int64_t height = spec_.output_height();
+    for (int64_t line = begin / across_; line < end / across_; ++line) {
+      const int64_t top = line % down_ * side_, first = line / down_ * height + top;
+      take(first, first + std::min(side_, height - top),
+           rows + (line - begin / across_) * side_ * spec_.output_width() * spec_.outputs);
+    }
+  });
+}
+
+/// Tiles `begin` to before `end`, whole rows of them to `rows` where that is not nullptr.
+template <class T, class Y>
+void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte* scratch,
+                         float* rows) const {
+  constexpr int64_t kN = kRows<Form<T>::kSide>;
+  const int64_t count = end - begin, channels = spec_.channels, outputs = spec_.outputs;
+  const int64_t height = spec_.output_height(), width = spec_.output_width();
+  const int64_t next_in = next_product(block_tiles_ * channels, element_),
+                next_out = next_product(block_tiles_ * kPanelColumns, 4);
+  auto* in = reinterpret_cast<T*>(scratch);
+  auto* out = reinterpret_cast<float*>(scratch + input_bytes());
+  const auto* x = static_cast<const T*>(maps.x);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t tile = begin + i, map = tile / (across_ * down_);
+    const int64_t top = tile / across_ % down_ * side_ - spec_.padding_height,
+                  left = tile % across_ * side_ - spec_.padding_width;
+    const T* from[kN * kN];
+    for (int64_t row = 0; row < kN; ++row) {
+      for (int64_t column = 0; column < kN; ++column) {
+        const int64_t at = top + row, pixel = left + column;
+        const bool inside = at >= 0 && at < spec_.height && pixel >= 0 && pixel < spec_.width;
+        from[row * kN + column] = inside ? x + ((map * spec_.height + at) * spec_.width + pixel) * channels
+                                         : reinterpret_cast<const T*>(maps.zeros);
+      }
+    }
+    transform_input(from, channels, in + i * channels, next_in);
+  }
+
+  const int64_t groups = divide_up(count, kTileRows);
+  const void* a[kTileRows];
+  void* c[kTileRows];
+  PanelTile product;
+  product.inner = channels;
+  product.a = a;
+  product.c = c;
+  const auto* b = static_cast<const T*>(maps.packed);
+  for (int64_t column = 0; column < outputs; column += kPanelColumns) {
+    const int64_t panel = panel_columns(outputs, column);
+    product.columns = panel;
+    const PanelKernel kernels[2] = {panel_kernel(spec_.input, DType::float32, kTileRows, panel),
+                                    panel_kernel(spec_.input, DType::float32, kTileRows - 1, panel)};
+    for (int64_t p = 0; p < kN * kN; ++p, b += channels * panel) {
+      product.b = b;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = count * group / groups;
+        product.rows = count * (group + 1) / groups - first;
+        for (int64_t r = 0; r < product.rows; ++r) {
+          a[r] = in + p * next_in + (first + r) * channels;
+          c[r] = out + p * next_out + (first + r) * kPanelColumns;
+        }
+        const int64_t missing = kTileRows - product.rows;
+        (missing < 2 ? kernels[missing]
+                     : panel_kernel(spec_.input, DType::float32, product.rows, panel))(product);
+      }
+    }
+    Finish<Y> finish;
+    finish.columns = std::min(kPanelColumns, outputs - column);
+    finish.bias = maps.bias ? maps.bias + column : nullptr;
+    finish.relu = spec_.relu;
+    finish.next_row = width * outputs, finish.next_pixel = outputs;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t tile = begin + i, map = tile / (across_ * down_);
+      const int64_t top = tile / across_ % down_ * side_, left = tile % across_ * side_;
+      const int64_t line = rows ? (i / across_) * side_ : map * height + top;
+      const int64_t at = (line * width + left) * outputs + column;
+      finish.height = height - top, finish.width = width - left;
+      finish.addend = maps.addend ? static_cast<const Y*>(maps.addend) + at : nullptr;
+      finish.y = (rows ? reinterpret_cast<Y*>(rows) : static_cast<Y*>(maps.y)) + at;
+      transform_output<T>(out + i * kPanelColumns, next_out, finish);
+    }
+  }
+}
+
+}  // namespace glnet::cpu

@@ -1,0 +1,46 @@
+// Winograd's algorithm (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4)
+// for 3 x 3 kernels of stride 1: in float32 F(4 x 4, 3 x 3), 36 products for 16 pixels instead of 144, with
+// rounding errors of about 1e-6 of the largest value; in bfloat16 F(2 x 2, 3 x 3), 16 for 4 instead of 36:
+// its factors are 1 and -1, so that what is rounded to bfloat16 is no more than twice as large. For
+// processors with AVX-512.
+#pragma once
+
+#include "cpu/convolution.h"
+
+namespace glnet::cpu {
+
+class Winograd : public Convolution {
+ public:
+  /// Whether the processor can, and it is faster than products of pixels.
+  static bool suits(const ConvolutionSpec& spec);
+
+  explicit Winograd(const ConvolutionSpec& spec);
+
+  size_t packed_bytes() const override;
+  size_t workspace_bytes() const override;
+  void pack(const void* dense, void* packed) const override;
+  void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
+           void* workspace) const override;
+  void run_rows(const void* x, const void* packed, void* workspace, const TakeRows& take) const override;
+
+ private:
+  struct Maps;
+
+  template <class Body>
+  void for_blocks(Maps& maps, void* workspace, const Body& body) const;
+
+  int64_t input_bytes() const;
+  int64_t output_bytes() const;
+  int64_t thread_bytes() const;
+  template <class T, class Y>
+  void run_block(const Maps& maps, int64_t begin, int64_t end, std::byte* scratch, float* rows) const;
+
+  int64_t element_;          ///< bytes
+  int64_t side_, products_;  ///< of a tile of y; of a tile and a pair of channels
+  int64_t across_, down_;    ///< tiles of a map
+  // Maps are done in blocks of tiles, of whole rows of tiles if they are to be handed over.
+  int64_t step_;                  ///< tiles that are not shared out
+  int64_t blocks_, block_tiles_;  ///< tiles of a block at most
+};
+
+}  // namespace glnet::cpu
