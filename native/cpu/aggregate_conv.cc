@@ -583,7 +583,12 @@ struct Costs {
     const auto own = static_cast<double>(source.own), target = static_cast<double>(source.target),
                channels = static_cast<double>(source.channels);
     const double terms = target * vectors(outputs) * kernel;
-    plain = target * vectors(outputs) * kernel * kernel * channels;
+    plain = target * channels *
+            Convolution::cost({.channels = source.channels,
+                               .outputs = weight.dim(0),
+                               .kernel_height = weight.dim(2),
+                               .kernel_width = weight.dim(3),
+                               .input = weight.dtype});
     taps = own * vectors(kernel * kernel * outputs) * channels + 2 * terms * (source.resized ? 2 : 1);
     columns = target * kernel * vectors(kernel * outputs) * channels + 2 * terms;
   }

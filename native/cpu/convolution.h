@@ -40,6 +40,9 @@ class Convolution {
   /// other dtypes, ErrorCode::native when nothing here computes it.
   static std::shared_ptr<const Convolution> get(const ConvolutionSpec& spec);
 
+  /// Multiply-adds that a pixel of y takes for each channel of x, in whole vectors, and what costs as much.
+  static double cost(const ConvolutionSpec& spec);
+
   virtual ~Convolution() = default;
   Convolution(const Convolution&) = delete;
   Convolution& operator=(const Convolution&) = delete;

@@ -38,7 +38,7 @@ bool has_bfloat16() {
 }
 
 bool has_own_kernels(DType dtype) {
-#if defined(__x86_64__)
+#ifdef GLNET_AVX512_KERNELS
   return dtype == DType::bfloat16  ? has_bfloat16()
          : dtype == DType::float32 ? dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core
                                    : false;

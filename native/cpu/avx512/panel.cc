@@ -1,14 +1,11 @@
-#include "cpu/panel.h"
+#include "cpu/avx512/panel.h"
 
 #include <cstring>
 
-#include "core/error.h"
-#include "cpu/avx512.h"
+#include "cpu/avx512/vector.h"
 
 namespace glnet::cpu {
 namespace {
-
-#if defined(__x86_64__)
 
 /// What differs between the types: a vector of b, an element or a pair of a in all lanes, and their products.
 template <class T>
@@ -121,8 +118,6 @@ PanelKernel kernel_of(int64_t rows, int64_t columns) {
                         : kernel_of<T, Y, 4>(rows);
 }
 
-#endif
-
 template <class T, int64_t kStep>
 void pack(const T* dense, int64_t columns, int64_t inner, int64_t next_column, int64_t next_inner,
           int64_t first, T* packed) {
@@ -138,14 +133,9 @@ void pack(const T* dense, int64_t columns, int64_t inner, int64_t next_column, i
 }  // namespace
 
 PanelKernel panel_kernel(DType input, DType output, int64_t rows, int64_t columns) {
-#if defined(__x86_64__)
   if (input == DType::float32) return kernel_of<float, float>(rows, columns);
   return output == DType::float32 ? kernel_of<bfloat16, float>(rows, columns)
                                   : kernel_of<bfloat16, bfloat16>(rows, columns);
-#else
-  fail(ErrorCode::native, "no kernel for tiles of ", rows, " x ", columns, " from ", name_of(input), " to ",
-       name_of(output), " on this processor");
-#endif
 }
 
 void pack_panel(DType type, const void* dense, int64_t columns, int64_t inner, int64_t next_column,

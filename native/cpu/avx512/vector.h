@@ -1,7 +1,6 @@
 // What the own kernels for AVX-512 are compiled with, whatever the rest is compiled for, and what they share.
 #pragma once
 
-#if defined(__x86_64__)
 #include <immintrin.h>
 
 #include <cstdint>
@@ -10,8 +9,7 @@
 
 // One target for float32 and bfloat16, so that templates serve both: compilers use avx512bf16 where it is
 // asked for only, and code for float32 does not ask.
-#define GLNET_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")))
+#define GLNET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
 
 namespace glnet::cpu {
 
@@ -37,4 +35,3 @@ GLNET_AVX512 inline void store16(bfloat16* to, __m512 v, __mmask16 mask = 0xffff
 }
 
 }  // namespace glnet::cpu
-#endif

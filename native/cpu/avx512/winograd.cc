@@ -1,14 +1,13 @@
-#include "cpu/winograd.h"
+#include "cpu/avx512/winograd.h"
 
 #include <omp.h>
 
 #include <cstring>
 #include <vector>
 
-#include "core/error.h"
-#include "cpu/avx512.h"
+#include "cpu/avx512/panel.h"
+#include "cpu/avx512/winograd_tiles.h"
 #include "cpu/machine.h"
-#include "cpu/panel.h"
 #include "cpu/parallel.h"
 
 namespace glnet::cpu {
@@ -18,105 +17,12 @@ int64_t divide_up(int64_t n, int64_t by) {
   return (n + by - 1) / by;
 }
 
-/// From the tiles of one product to those of the next: a cache line more, so that all products of a tile do
-/// not fall into the same set of the cache.
-int64_t next_product(int64_t elements, int64_t element) {
-  return elements + 64 / element;
-}
-
-#if defined(__x86_64__)
-
-template <int kSide>
-constexpr int kRows = kSide + 2;
-
-/// The transforms of one row or column, y = B^T x, y = G x and y = A^T x, for polynomials that are
-/// interpolated at 0, a, -a, b, -b and infinity. With these a and b the rounding errors are half of what they
-/// are with 1 and 2.
-struct F4 {
-  static constexpr int kSide = 4;
-  static constexpr float kA = 5.0f / 8, kB = 3.0f / 2, kA2 = kA * kA, kB2 = kB * kB;
-  template <class V>
-  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
-    const V a = x[4 * next] - kB2 * x[2 * next], b = kA * (x[3 * next] - kB2 * x[next]);
-    const V c = x[4 * next] - kA2 * x[2 * next], d = kB * (x[3 * next] - kA2 * x[next]);
-    y[0] = kA2 * kB2 * x[0] - (kA2 + kB2) * x[2 * next] + x[4 * next];
-    y[next_y] = a + b;
-    y[2 * next_y] = a - b;
-    y[3 * next_y] = c + d;
-    y[4 * next_y] = c - d;
-    y[5 * next_y] = kA2 * kB2 * x[next] - (kA2 + kB2) * x[3 * next] + x[5 * next];
-  }
-  template <class V>
-  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
-    constexpr double kOfA = 1 / (2.0 * kA2 * (kA2 - kB2)), kOfB = 1 / (2.0 * kB2 * (kB2 - kA2));
-    const V a = kOfA * x[0] + kOfA * kA2 * x[2 * next], b = kOfA * kA * x[next];
-    const V c = kOfB * x[0] + kOfB * kB2 * x[2 * next], d = kOfB * kB * x[next];
-    y[0] = 1.0 / (kA2 * kB2) * x[0];
-    y[next_y] = a + b;
-    y[2 * next_y] = a - b;
-    y[3 * next_y] = c + d;
-    y[4 * next_y] = c - d;
-    y[5 * next_y] = x[2 * next];
-  }
-  template <class V>
-  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
-    const V a = x[next] + x[2 * next], b = x[next] - x[2 * next];
-    const V c = x[3 * next] + x[4 * next], d = x[3 * next] - x[4 * next];
-    y[0] = x[0] + a + c;
-    y[next_y] = kA * b + kB * d;
-    y[2 * next_y] = kA2 * a + kB2 * c;
-    y[3 * next_y] = kA2 * kA * b + kB2 * kB * d + x[5 * next];
-  }
-};
-
-struct F2 {
-  static constexpr int kSide = 2;
-  template <class V>
-  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
-    y[0] = x[0] - x[2 * next];
-    y[next_y] = x[next] + x[2 * next];
-    y[2 * next_y] = x[2 * next] - x[next];
-    y[3 * next_y] = x[next] - x[3 * next];
-  }
-  template <class V>
-  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
-    y[0] = x[0];
-    y[next_y] = (x[0] + x[next] + x[2 * next]) / 2;
-    y[2 * next_y] = (x[0] - x[next] + x[2 * next]) / 2;
-    y[3 * next_y] = x[2 * next];
-  }
-  template <class V>
-  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
-    y[0] = x[0] + x[next] + x[2 * next];
-    y[next_y] = x[next] - x[2 * next] - x[3 * next];
-  }
-};
-
 template <class T>
 struct Form;
 template <>
 struct Form<float> : F4 {};
 template <>
 struct Form<bfloat16> : F2 {};
-
-/// Transforms a tile of x: `from` says where its pixels lie; the products' elements are `next` apart in `to`.
-template <class T>
-GLNET_AVX512 void transform_input(const T* const* from, int64_t channels, T* to, int64_t next) {
-  using F = Form<T>;
-  constexpr int kN = kRows<F::kSide>;
-  for (int64_t c = 0; c < channels; c += 16) {
-    __m512 x[kN * kN], y[kN * kN];
-    for (int column = 0; column < kN; ++column) {
-      for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from[row * kN + column] + c);
-      F::input(x + column, kN, y + column, kN);
-    }
-    for (int row = 0; row < kN; ++row) {
-      F::input(y + row * kN, 1, x + row * kN, 1);
-      for (int column = 0; column < kN; ++column)
-        store16(to + (row * kN + column) * next + c, x[row * kN + column]);
-    }
-  }
-}
 
 /// What becomes of a tile's products of a panel.
 template <class Y>
@@ -132,7 +38,7 @@ struct Finish {
 template <class T, class Y>
 GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish<Y>& finish) {
   using F = Form<T>;
-  constexpr int kN = kRows<F::kSide>, kSide = F::kSide;
+  constexpr int kSide = F::kSide, kN = kSide + 2;
   for (int64_t c = 0; c < finish.columns; c += 16) {
     const __mmask16 mask = first_lanes(finish.columns - c);
     const __m512 bias = finish.bias ? load16(finish.bias + c, mask) : __m512{};
@@ -155,27 +61,12 @@ GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish
   }
 }
 
-/// The kernels of a panel and one input channel, [9, kPanelColumns], to [products, kPanelColumns]; in double,
-/// since these errors would add to those of the products.
-template <class T>
-GLNET_AVX512 void transform_kernel(const double* from, double* to) {
-  using F = Form<T>;
-  constexpr int kN = kRows<F::kSide>;
-  for (int64_t k = 0; k < kPanelColumns; k += 8) {
-    __m512d x[9], y[kN * 3], z[kN * kN];
-    for (int i = 0; i < 9; ++i) x[i] = _mm512_loadu_pd(from + i * kPanelColumns + k);
-    for (int column = 0; column < 3; ++column) F::kernel(x + column, 3, y + column, 3);
-    for (int row = 0; row < kN; ++row) F::kernel(y + row * 3, 1, z + row * kN, 1);
-    for (int i = 0; i < kN * kN; ++i) _mm512_storeu_pd(to + i * kPanelColumns + k, z[i]);
-  }
-}
-
 /// Packs the kernels of a panel, from output `first` on, as [products, channels, columns of the panel], some
 /// channels at a time: written one by one, the rows of all products would fall into the same sets of the
 /// cache.
 template <class T>
 void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T* packed) {
-  constexpr int64_t kProducts = kRows<Form<T>::kSide> * kRows<Form<T>::kSide>;
+  constexpr int64_t kN = Form<T>::kSide + 2, kProducts = kN * kN;
   constexpr int64_t kStep = std::is_same_v<T, float> ? 1 : 2;  // as a panel's b
   constexpr int64_t kChannels = 8;
   const int64_t panel = panel_columns(spec.outputs, first), count = std::min(panel, spec.outputs - first);
@@ -189,7 +80,7 @@ void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T*
           kernels[static_cast<size_t>(i * kPanelColumns + k)] =
               static_cast<double>(static_cast<float>(from[i]));
       }
-      transform_kernel<T>(kernels.data(), products.data());
+      transform_kernel<Form<T>>(kernels.data(), products.data());
       for (int64_t p = 0; p < kProducts; ++p) {
         const double* row = products.data() + p * kPanelColumns;
         T* to = block.data() + (p * kChannels + c / kStep * kStep) * panel + c % kStep;
@@ -202,8 +93,6 @@ void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T*
     }
   }
 }
-
-#endif
 
 /// Pixels of y below which products of pixels are faster: the transformed weights take longer to read.
 constexpr int64_t kFewestPixels = 400;
@@ -335,7 +224,7 @@ void Winograd::run_rows(const void* x, const void* packed, void* workspace, cons
 template <class T, class Y>
 void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte* scratch,
                          float* rows) const {
-  constexpr int64_t kN = kRows<Form<T>::kSide>;
+  constexpr int64_t kN = Form<T>::kSide + 2;
   const int64_t count = end - begin, channels = spec_.channels, outputs = spec_.outputs;
   const int64_t height = spec_.output_height(), width = spec_.output_width();
   const int64_t next_in = next_product(block_tiles_ * channels, element_),
@@ -356,7 +245,7 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
                                          : reinterpret_cast<const T*>(maps.zeros);
       }
     }
-    transform_input(from, channels, in + i * channels, next_in);
+    transform_input<Form<T>>(from, channels, in + i * channels, next_in);
   }
 
   const int64_t groups = divide_up(count, kTileRows);

@@ -1,12 +1,12 @@
-#include "cpu/direct.h"
+#include "cpu/avx512/direct.h"
 
 #include <omp.h>
 
 #include <cstring>
 #include <vector>
 
+#include "cpu/avx512/panel.h"
 #include "cpu/machine.h"
-#include "cpu/panel.h"
 #include "cpu/parallel.h"
 
 namespace glnet::cpu {

@@ -1,0 +1,249 @@
+#include "cpu/avx512/nested_winograd.h"
+
+#include <omp.h>
+
+#include <cstring>
+#include <vector>
+
+#include "cpu/avx512/panel.h"
+#include "cpu/avx512/winograd_tiles.h"
+#include "cpu/machine.h"
+#include "cpu/parallel.h"
+
+namespace glnet::cpu {
+namespace {
+
+constexpr int64_t kSide = F3::kSide, kN = kSide + 2, kProducts = kN * kN;
+constexpr int64_t kTilesAtOnce = 24;  ///< whose transforms stay in the cache
+
+int64_t divide_up(int64_t n, int64_t by) {
+  return (n + by - 1) / by;
+}
+int64_t align(int64_t bytes) {
+  return divide_up(bytes, 64) * 64;
+}
+
+/// A row of tiles of y. `rows` are the products of the rows of tiles of x that it reads, [products, tiles,
+/// columns]; the parts of the kernel lie one after the other in a tile's columns.
+GLNET_AVX512 void sum_parts(const float* const* rows, int64_t parts, int64_t tiles, int64_t next,
+                            int64_t columns, int64_t outputs, int64_t width, float* y) {
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    for (int64_t k = 0; k < outputs; k += 16) {
+      const __mmask16 mask = first_lanes(outputs - k);
+      __m512 x[kProducts], half[kSide * kN], z[kSide * kSide];
+      for (int64_t p = 0; p < kProducts; ++p) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t a = 0; a < parts; ++a) {
+          const float* from = rows[a] + p * next + tile * columns + a * parts * outputs + k;
+          for (int64_t b = 0; b < parts; ++b, from += columns + outputs) sum += load16(from, mask);
+        }
+        x[p] = sum;
+      }
+      for (int column = 0; column < kN; ++column) F3::output(x + column, kN, half + column, kN);
+      for (int row = 0; row < kSide; ++row) F3::output(half + row * kN, 1, z + row * kSide, 1);
+      for (int64_t row = 0; row < kSide; ++row) {
+        for (int64_t column = 0; column < kSide && tile * kSide + column < width; ++column)
+          store16(y + (row * width + tile * kSide + column) * outputs + k, z[row * kSide + column], mask);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+/// What all blocks share.
+struct NestedWinograd::Maps {
+  const std::byte* x;
+  const std::byte* zeros;
+  const std::byte* packed;
+};
+
+bool NestedWinograd::suits(const ConvolutionSpec& spec) {
+  return has_own_kernels(spec.input) && spec.kernel_height == spec.kernel_width &&
+         spec.kernel_height % 3 == 0 && spec.kernel_height > 3 && spec.stride == 1 &&
+         spec.channels % 32 == 0 && spec.outputs <= kPanelColumns;
+}
+
+double NestedWinograd::cost(const ConvolutionSpec& spec) {
+  constexpr double kTransform = 15;  // of a product
+  const int64_t parts = spec.kernel_height / kSide,
+                columns = divide_up(parts * parts * spec.outputs, 16) * 16;
+  return (static_cast<double>(columns) + kTransform) * kProducts / (kSide * kSide);
+}
+
+NestedWinograd::NestedWinograd(const ConvolutionSpec& spec)
+    : Convolution(spec),
+      element_(static_cast<int64_t>(size_of(spec.input))),
+      parts_(spec.kernel_height / kSide),
+      columns_(divide_up(parts_ * parts_ * spec.outputs, 16) * 16),
+      across_(divide_up(spec.output_width(), kSide)),
+      down_(divide_up(spec.output_height(), kSide)),
+      blocks_(std::min(divide_up(spec.threads, spec.batch), down_)) {
+  layout_ = "nested winograd";
+}
+
+size_t NestedWinograd::packed_bytes() const {
+  return static_cast<size_t>(kProducts * spec_.channels * columns_ * element_);
+}
+
+int64_t NestedWinograd::input_bytes() const {
+  return align(kProducts * next_product(kTilesAtOnce * spec_.channels, element_) * element_);
+}
+
+/// The products of the rows of tiles that a row of y reads.
+int64_t NestedWinograd::ring_bytes() const {
+  return align(4 * parts_ * kProducts * next_product((across_ + parts_ - 1) * columns_, 4));
+}
+
+int64_t NestedWinograd::thread_bytes() const {
+  return input_bytes() + ring_bytes() + align(4 * kSide * spec_.output_width() * spec_.outputs);
+}
+
+size_t NestedWinograd::workspace_bytes() const {
+  return static_cast<size_t>(align(spec_.channels * element_) + spec_.threads * thread_bytes());
+}
+
+/// [panels, products, channels, columns of the panel].
+void NestedWinograd::pack(const void* dense, void* packed) const {
+  const int64_t kernel = spec_.kernel_height, area = kernel * kernel, all = parts_ * parts_ * spec_.outputs;
+  parallel_for(omp_get_max_threads(), divide_up(all, kPanelColumns), [&](int64_t i) {
+    const int64_t first = i * kPanelColumns, panel = panel_columns(all, first);
+    const int64_t step = element_ == 2 ? 2 : 1;  // as a panel's b
+    std::vector<double> kernels(9 * kPanelColumns), products(kProducts * kPanelColumns);
+    std::byte* to = static_cast<std::byte*>(packed) + first * kProducts * spec_.channels * element_;
+    for (int64_t c = 0; c < spec_.channels; ++c) {
+      for (int64_t column = first; column < std::min(first + panel, all); ++column) {
+        const int64_t part = column / spec_.outputs, k = column % spec_.outputs;
+        const int64_t corner =
+            (k * spec_.channels + c) * area + part / parts_ * kSide * kernel + part % parts_ * kSide;
+        for (int64_t t = 0; t < 9; ++t) {
+          const int64_t at = corner + t / 3 * kernel + t % 3;
+          kernels[static_cast<size_t>(t * kPanelColumns + column - first)] =
+              element_ == 4
+                  ? static_cast<double>(static_cast<const float*>(dense)[at])
+                  : static_cast<double>(static_cast<float>(static_cast<const bfloat16*>(dense)[at]));
+        }
+      }
+      transform_kernel<F3>(kernels.data(), products.data());
+      for (int64_t p = 0; p < kProducts; ++p) {
+        const int64_t at = (p * spec_.channels + c / step * step) * panel + c % step;
+        for (int64_t column = 0; column < panel; ++column) {
+          const auto value = static_cast<float>(products[static_cast<size_t>(p * kPanelColumns + column)]);
+          if (element_ == 4) {
+            reinterpret_cast<float*>(to)[at + column * step] = value;
+          } else {
+            reinterpret_cast<bfloat16*>(to)[at + column * step] = bfloat16(value);
+          }
+        }
+      }
+    }
+  });
+}
+
+void NestedWinograd::run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
+                         void* workspace) const {
+  const int64_t row = spec_.output_width() * spec_.outputs;
+  const void* addend = spec_.accumulate ? y : spec_.residual ? residual : nullptr;
+  const auto value = [&](const void* from, int64_t at) {
+    return spec_.output == DType::float32 ? static_cast<const float*>(from)[at]
+                                          : static_cast<float>(static_cast<const bfloat16*>(from)[at]);
+  };
+  run_rows(x, packed, workspace, [&](int64_t begin, int64_t end, const float* sums) {
+    for (int64_t i = begin * row; i < end * row; ++i) {
+      float v = sums[i - begin * row];
+      if (spec_.bias) v += bias[i % spec_.outputs];
+      if (addend) v += value(addend, i);
+      if (spec_.relu && v < 0) v = 0;
+      if (spec_.output == DType::float32) {
+        static_cast<float*>(y)[i] = v;
+      } else {
+        static_cast<bfloat16*>(y)[i] = bfloat16(v);
+      }
+    }
+  });
+}
+
+void NestedWinograd::run_rows(const void* x, const void* packed, void* workspace,
+                              const TakeRows& take) const {
+  auto* zeros = static_cast<std::byte*>(workspace);
+  std::memset(zeros, 0, static_cast<size_t>(spec_.channels * element_));
+  const Maps maps{static_cast<const std::byte*>(x), zeros, static_cast<const std::byte*>(packed)};
+  std::byte* scratch = zeros + align(spec_.channels * element_);
+  parallel_for(spec_.threads, spec_.batch * blocks_, [&](int64_t i) {
+    const int64_t block = i % blocks_;
+    run_block(maps, i / blocks_, down_ * block / blocks_, down_ * (block + 1) / blocks_,
+              scratch + omp_get_thread_num() * thread_bytes(), take);
+  });
+}
+
+/// Rows of tiles `begin` to before `end` of map `map`.
+void NestedWinograd::run_block(const Maps& maps, int64_t map, int64_t begin, int64_t end, std::byte* scratch,
+                               const TakeRows& take) const {
+  const int64_t next = next_product((across_ + parts_ - 1) * columns_, 4);
+  auto* ring = reinterpret_cast<float*>(scratch + input_bytes());
+  auto* rows = reinterpret_cast<float*>(scratch + input_bytes() + ring_bytes());
+  const auto products_of = [&](int64_t row) { return ring + row % parts_ * kProducts * next; };
+  std::vector<const float*> parts(static_cast<size_t>(parts_));
+  for (int64_t row = begin; row < end + parts_ - 1; ++row) {
+    if (element_ == 4) {
+      multiply_row(maps, map, row, reinterpret_cast<float*>(scratch), products_of(row));
+    } else {
+      multiply_row(maps, map, row, reinterpret_cast<bfloat16*>(scratch), products_of(row));
+    }
+    const int64_t tile = row - parts_ + 1, top = tile * kSide;
+    if (tile < begin) continue;
+    for (int64_t a = 0; a < parts_; ++a) parts[static_cast<size_t>(a)] = products_of(tile + a);
+    sum_parts(parts.data(), parts_, across_, next, columns_, spec_.outputs, spec_.output_width(), rows);
+    const int64_t first = map * spec_.output_height() + top;
+    take(first, first + std::min(kSide, spec_.output_height() - top), rows);
+  }
+}
+
+/// The products of row `row` of the tiles of x.
+template <class T>
+void NestedWinograd::multiply_row(const Maps& maps, int64_t map, int64_t row, T* in, float* products) const {
+  const int64_t channels = spec_.channels, tiles = across_ + parts_ - 1;
+  const int64_t next_in = next_product(kTilesAtOnce * channels, element_),
+                next_out = next_product(tiles * columns_, 4);
+  const auto* x = reinterpret_cast<const T*>(maps.x);
+  const int64_t top = row * kSide - spec_.padding_height, chunks = divide_up(tiles, kTilesAtOnce);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t begin = tiles * chunk / chunks, end = tiles * (chunk + 1) / chunks, count = end - begin;
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t left = tile * kSide - spec_.padding_width;
+      const T* from[kProducts];
+      for (int64_t p = 0; p < kProducts; ++p) {
+        const int64_t at = top + p / kN, pixel = left + p % kN;
+        const bool inside = at >= 0 && at < spec_.height && pixel >= 0 && pixel < spec_.width;
+        from[p] = inside ? x + ((map * spec_.height + at) * spec_.width + pixel) * channels
+                         : reinterpret_cast<const T*>(maps.zeros);
+      }
+      transform_input<F3>(from, channels, in + (tile - begin) * channels, next_in);
+    }
+    const int64_t groups = divide_up(count, kTileRows), all = parts_ * parts_ * spec_.outputs;
+    const void* a[kTileRows];
+    void* c[kTileRows];
+    PanelTile product;
+    product.inner = channels;
+    product.a = a;
+    product.c = c;
+    const auto* b = reinterpret_cast<const T*>(maps.packed);
+    for (int64_t column = 0; column < all; column += kPanelColumns) {
+      product.columns = panel_columns(all, column);
+      for (int64_t p = 0; p < kProducts; ++p, b += channels * product.columns) {
+        product.b = b;
+        for (int64_t group = 0; group < groups; ++group) {
+          const int64_t first = count * group / groups;
+          product.rows = count * (group + 1) / groups - first;
+          for (int64_t r = 0; r < product.rows; ++r) {
+            a[r] = in + p * next_in + (first + r) * channels;
+            c[r] = products + p * next_out + (begin + first + r) * columns_ + column;
+          }
+          panel_kernel(spec_.input, DType::float32, product.rows, product.columns)(product);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace glnet::cpu

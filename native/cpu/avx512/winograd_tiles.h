@@ -1,0 +1,148 @@
+// The transforms of Winograd's convolutions with 3 x 3 kernels (Lavin and Gray 2016, section 4), F(n x n, 3 x
+// 3) for tiles of n x n pixels: of a tile of x, of a kernel, and back to a tile of y.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/avx512/panel.h"
+#include "cpu/avx512/vector.h"
+
+namespace glnet::cpu {
+
+/// From the tiles of one product to those of the next: a cache line more, so that all products of a tile do
+/// not fall into the same set of the cache.
+inline int64_t next_product(int64_t elements, int64_t element) {
+  return elements + 64 / element;
+}
+
+/// The transforms of one row or column: y = B^T x of an input, y = G x of a kernel, y = A^T x of an output.
+/// Polynomials are interpolated at 0, 1, -1 and infinity.
+struct F2 {
+  static constexpr int kSide = 2;
+  template <class V>
+  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
+    y[0] = x[0] - x[2 * next];
+    y[next_y] = x[next] + x[2 * next];
+    y[2 * next_y] = x[2 * next] - x[next];
+    y[3 * next_y] = x[next] - x[3 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
+    y[0] = x[0];
+    y[next_y] = (x[0] + x[next] + x[2 * next]) / 2;
+    y[2 * next_y] = (x[0] - x[next] + x[2 * next]) / 2;
+    y[3 * next_y] = x[2 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
+    y[0] = x[0] + x[next] + x[2 * next];
+    y[next_y] = x[next] - x[2 * next] - x[3 * next];
+  }
+};
+
+/// Interpolated at 0, a, -a, b and infinity; of simple a and b, these have the smallest rounding errors.
+struct F3 {
+  static constexpr int kSide = 3;
+  static constexpr float kA = 5.0f / 4, kB = -3.0f / 8, kA2 = kA * kA, kB2 = kB * kB;
+  template <class V>
+  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
+    const V a = x[3 * next] - kB * x[2 * next], b = kA * (x[2 * next] - kB * x[next]);
+    y[0] = kA2 * kB * x[0] - kA2 * x[next] + a;
+    y[next_y] = a + b;
+    y[2 * next_y] = a - b;
+    y[3 * next_y] = x[3 * next] - kA2 * x[next];
+    y[4 * next_y] = kA2 * kB * x[next] - kA2 * x[2 * next] - kB * x[3 * next] + x[4 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
+    constexpr double kPlus = 1 / (2.0 * kA2 * (kA - kB)), kMinus = -1 / (2.0 * kA2 * (kA + kB)),
+                     kOfB = 1 / (1.0 * kB * (kB2 - kA2));
+    const V a = x[0] + kA2 * x[2 * next], b = kA * x[next];
+    y[0] = 1.0 / (kA2 * kB) * x[0];
+    y[next_y] = kPlus * (a + b);
+    y[2 * next_y] = kMinus * (a - b);
+    y[3 * next_y] = kOfB * (x[0] + kB * x[next] + kB2 * x[2 * next]);
+    y[4 * next_y] = x[2 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
+    const V a = x[next] + x[2 * next], b = x[next] - x[2 * next];
+    y[0] = x[0] + a + x[3 * next];
+    y[next_y] = kA * b + kB * x[3 * next];
+    y[2 * next_y] = kA2 * a + kB2 * x[3 * next] + x[4 * next];
+  }
+};
+
+/// The transforms of one row or column, y = B^T x, y = G x and y = A^T x, for polynomials that are
+/// interpolated at 0, a, -a, b, -b and infinity. With these a and b the rounding errors are half of what they
+/// are with 1 and 2.
+struct F4 {
+  static constexpr int kSide = 4;
+  static constexpr float kA = 5.0f / 8, kB = 3.0f / 2, kA2 = kA * kA, kB2 = kB * kB;
+  template <class V>
+  [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
+    const V a = x[4 * next] - kB2 * x[2 * next], b = kA * (x[3 * next] - kB2 * x[next]);
+    const V c = x[4 * next] - kA2 * x[2 * next], d = kB * (x[3 * next] - kA2 * x[next]);
+    y[0] = kA2 * kB2 * x[0] - (kA2 + kB2) * x[2 * next] + x[4 * next];
+    y[next_y] = a + b;
+    y[2 * next_y] = a - b;
+    y[3 * next_y] = c + d;
+    y[4 * next_y] = c - d;
+    y[5 * next_y] = kA2 * kB2 * x[next] - (kA2 + kB2) * x[3 * next] + x[5 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
+    constexpr double kOfA = 1 / (2.0 * kA2 * (kA2 - kB2)), kOfB = 1 / (2.0 * kB2 * (kB2 - kA2));
+    const V a = kOfA * x[0] + kOfA * kA2 * x[2 * next], b = kOfA * kA * x[next];
+    const V c = kOfB * x[0] + kOfB * kB2 * x[2 * next], d = kOfB * kB * x[next];
+    y[0] = 1.0 / (kA2 * kB2) * x[0];
+    y[next_y] = a + b;
+    y[2 * next_y] = a - b;
+    y[3 * next_y] = c + d;
+    y[4 * next_y] = c - d;
+    y[5 * next_y] = x[2 * next];
+  }
+  template <class V>
+  [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
+    const V a = x[next] + x[2 * next], b = x[next] - x[2 * next];
+    const V c = x[3 * next] + x[4 * next], d = x[3 * next] - x[4 * next];
+    y[0] = x[0] + a + c;
+    y[next_y] = kA * b + kB * d;
+    y[2 * next_y] = kA2 * a + kB2 * c;
+    y[3 * next_y] = kA2 * kA * b + kB2 * kB * d + x[5 * next];
+  }
+};
+
+/// Transforms a tile of x: `from` says where its pixels lie; the products' elements are `next` apart in `to`.
+template <class F, class T>
+GLNET_AVX512 void transform_input(const T* const* from, int64_t channels, T* to, int64_t next) {
+  constexpr int kN = F::kSide + 2;
+  for (int64_t c = 0; c < channels; c += 16) {
+    __m512 x[kN * kN], y[kN * kN];
+    for (int column = 0; column < kN; ++column) {
+      for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from[row * kN + column] + c);
+      F::input(x + column, kN, y + column, kN);
+    }
+    for (int row = 0; row < kN; ++row) {
+      F::input(y + row * kN, 1, x + row * kN, 1);
+      for (int column = 0; column < kN; ++column)
+        store16(to + (row * kN + column) * next + c, x[row * kN + column]);
+    }
+  }
+}
+
+/// The kernels of a panel and one input channel, [9, kPanelColumns], to [products, kPanelColumns]; in double,
+/// since these errors would add to those of the products.
+template <class F>
+GLNET_AVX512 void transform_kernel(const double* from, double* to) {
+  constexpr int kN = F::kSide + 2;
+  for (int64_t k = 0; k < kPanelColumns; k += 8) {
+    __m512d x[9], y[kN * 3], z[kN * kN];
+    for (int i = 0; i < 9; ++i) x[i] = _mm512_loadu_pd(from + i * kPanelColumns + k);
+    for (int column = 0; column < 3; ++column) F::kernel(x + column, 3, y + column, 3);
+    for (int row = 0; row < kN; ++row) F::kernel(y + row * 3, 1, z + row * kN, 1);
+    for (int i = 0; i < kN * kN; ++i) _mm512_storeu_pd(to + i * kPanelColumns + k, z[i]);
+  }
+}
+
+}  // namespace glnet::cpu
