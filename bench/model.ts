@@ -8,8 +8,8 @@
  *                    [--device cuda] [--images 4] [--out bench/results/model.json]
  *
  * Weights are random, and so is the image: neither changes what is computed. The weights lie in a file, as a user's
- * do, so that loading counts, and so does the stitching of the labels. With --images there are later ones, timed by
- * themselves. What is timed is the compiled package.
+ * do, so that loading counts, and so does the stitching of the labels; of the peers it does not. With --images there are
+ * later ones, timed by themselves: there nobody loads. What is timed is the compiled package.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -188,8 +188,11 @@ function print(results: Result[]): void {
           (each) =>
             [
               `  beside ${each.name}`,
-              `${(each.seconds / seconds).toFixed(1)} times as fast, ` +
-                `${((100 * report.processPeakBytes) / each.peakBytes).toFixed(0)} % of the memory`,
+              `${(each.seconds / seconds).toFixed(1)} times as fast` +
+                (each.warmSeconds && report.warmSeconds
+                  ? `, a later image ${(each.warmSeconds / report.warmSeconds).toFixed(1)} times`
+                  : '') +
+                `; ${((100 * report.processPeakBytes) / each.peakBytes).toFixed(0)} % of the memory`,
             ] as const,
         ),
       ]),

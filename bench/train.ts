@@ -11,6 +11,7 @@
  * Images (JPEG) and masks (PNG) are read from files by the loader that training has, each decoded anew, beside the
  * computation: reported is what that takes alone, and how long a step waits for it.
  */
+
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -24,6 +25,7 @@ import { samplesOf } from '../src/datasets/dataset';
 import { openDataset } from '../src/datasets/open';
 import { SceneLoader } from '../src/datasets/scenes';
 import { Optimiser } from '../src/nn/optimisers';
+import { processPeakBytes } from '../src/peak-memory';
 import { writeIndexPng } from '../src/raster/write';
 import { Tape } from '../src/tensor/autograd';
 import { Device } from '../src/tensor/device';
@@ -181,7 +183,7 @@ async function measure(folder: string): Promise<void> {
     ) as Record<Timed, number>,
     totalSeconds: median(reports.map((report) => Object.values(report).reduce((a, b) => a + b))),
     poolPeakBytes: device.memory().peak,
-    peakBytes: process.resourceUsage().maxRSS * 1024,
+    peakBytes: processPeakBytes(),
     loading: { aloneSeconds: median(alone), waitedSeconds: median(waited) },
   };
   console.log(JSON.stringify(timing));

@@ -6,7 +6,9 @@
  * From the pixels and the downsampled image to the logits of all patches: without loading of weights, and without the
  * labels' stitching. The image is random. Exit code 3: there is no onnxruntime-node.
  */
+
 import { parseArgs } from 'node:util';
+import { processPeakBytes } from '../../src/peak-memory';
 import { patchGrid } from '../../src/tiling';
 import { OnnxNetwork, type OnnxRuntime, type Planes, runWithOnnxRuntime } from './glnet-onnx';
 
@@ -40,7 +42,7 @@ async function main(runtime: OnnxRuntime): Promise<void> {
   const { ensemble } = await network.predict(small, image, patchGrid(side, side, patch), batch);
   const seconds = (performance.now() - start) / 1000;
   if (!ensemble.every((logits) => logits.every(Number.isFinite))) throw new Error('a logit is not finite');
-  const peakBytes = process.resourceUsage().maxRSS * 1024;
+  const peakBytes = processPeakBytes();
   console.log(JSON.stringify({ onnxruntime: runtime.env.versions.common, seconds, peakBytes }));
 }
 

@@ -5,7 +5,7 @@
 From the pixels and the downsampled image to the logits of all patches: without loading of weights, and without the
 labels' stitching. Weights and image are random: neither changes what is computed. `seconds` is of the first image,
 `warmSeconds` of the next (the middle of --images less one). `peakBytes` is the process's resident memory at its highest; on a GPU
-`poolPeakBytes` is what tensors took there at most, and `reservedBytes` what PyTorch held for them. There maps are
+`poolPeakBytes` is what tensors took there at most after the first image, and `reservedBytes` what PyTorch held for them. There maps are
 channels_last, cuDNN chooses its algorithms by trying them, and float32 is not TF32. Exit code 3: there is no PyTorch, or no GPU.
 """
 
@@ -55,7 +55,10 @@ def measure(options):
             torch.cuda.synchronize()
         return time.perf_counter() - start, len(logits.get("ensemble", ()))
 
-    runs = [once() for _ in range(options.images)]
+    runs = [once()]
+    if on_gpu and options.images > 1:
+        torch.cuda.reset_peak_memory_stats()  # trying algorithms takes more than using them
+    runs += [once() for _ in range(options.images - 1)]
     result = {
         "torch": torch.__version__,
         "patches": runs[0][1],

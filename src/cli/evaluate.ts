@@ -1,4 +1,5 @@
 /** `glnet evaluate`: how well a model segments a labelled data set. */
+
 import path from 'node:path';
 import type { ClassInfo, ModelConfig } from '../checkpoint/model-file';
 import type { DatasetFormat } from '../datasets/classes';
@@ -9,6 +10,7 @@ import type { DeviceName } from '../inference/devices';
 import { GLNet } from '../inference/glnet';
 import type { PrecisionChoice } from '../inference/networks';
 import { allOutputs, type Output, outputsOf, type SegmentMode } from '../inference/predict';
+import { processPeakBytes } from '../peak-memory';
 import { replaceFile } from '../raster/png';
 import { writeIndexPng } from '../raster/write';
 import {
@@ -299,6 +301,6 @@ function reportOf(
       })),
     })),
     failed: failed.map(({ id, error }) => ({ id, error: errorInfo(error) })),
-    processPeakBytes: process.resourceUsage().maxRSS * 1024,
+    processPeakBytes: processPeakBytes(),
   };
 }

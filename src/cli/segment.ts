@@ -1,4 +1,5 @@
 /** `glnet segment`: masks of images, a batch at a time. */
+
 import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -8,6 +9,7 @@ import type { DeviceName } from '../inference/devices';
 import { GLNet, type SegmentOptions, type SegmentReport } from '../inference/glnet';
 import type { PrecisionChoice } from '../inference/networks';
 import { outputsOf, type TimedStage, timedStages } from '../inference/predict';
+import { processPeakBytes } from '../peak-memory';
 import type { Colour } from '../raster/png';
 import { openRaster, type Raster } from '../raster/raster';
 import { writeGrayPng, writeIndexPng, writeOverlay } from '../raster/write';
@@ -342,7 +344,7 @@ function sum(images: readonly ImageReport[], totalSeconds: number, lanes: number
     // As in the reports of single images: a batch may run while the next window is read.
     patchesPerSecond: (patches * lanes) / (seconds.patches + seconds.read || 1),
     poolPeakBytes: Math.max(0, ...done.map(({ poolPeakBytes }) => poolPeakBytes!)),
-    processPeakBytes: process.resourceUsage().maxRSS * 1024,
+    processPeakBytes: processPeakBytes(),
   };
 }
 

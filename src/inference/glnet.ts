@@ -1,4 +1,5 @@
 /** The library's front door: a model that segments images. */
+
 import {
   type ClassInfo,
   type Mode,
@@ -7,6 +8,7 @@ import {
   openModel,
 } from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
+import { processPeakBytes } from '../peak-memory';
 import { openRaster, type Raster, type RasterOptions, type RasterSource } from '../raster/raster';
 import { Device, type Memory } from '../tensor/device';
 import { defaultCoarseToFine, type Refinement } from './coarse-to-fine';
@@ -342,7 +344,7 @@ export class GLNet {
         devices: devices.map((device) => device.name),
         multiplyAdds: multiplyAdds() - before,
         poolPeakBytes: Math.max(...devices.map((device) => device.memory().peak)),
-        processPeakBytes: process.resourceUsage().maxRSS * 1024,
+        processPeakBytes: processPeakBytes(),
       };
     } catch (error) {
       await Promise.all(workers.map(noteLoss));

@@ -17,13 +17,6 @@ int64_t divide_up(int64_t n, int64_t by) {
   return (n + by - 1) / by;
 }
 
-template <class T>
-struct Form;
-template <>
-struct Form<float> : F4 {};
-template <>
-struct Form<bfloat16> : F2 {};
-
 /// What becomes of a tile's products of a panel.
 template <class Y>
 struct Finish {
@@ -35,9 +28,8 @@ struct Finish {
   int64_t next_row, next_pixel;  ///< elements
 };
 
-template <class T, class Y>
+template <class F, class Y>
 GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish<Y>& finish) {
-  using F = Form<T>;
   constexpr int kSide = F::kSide, kN = kSide + 2;
   for (int64_t c = 0; c < finish.columns; c += 16) {
     const __mmask16 mask = first_lanes(finish.columns - c);
@@ -64,9 +56,9 @@ GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish
 /// Packs the kernels of a panel, from output `first` on, as [products, channels, columns of the panel], some
 /// channels at a time: written one by one, the rows of all products would fall into the same sets of the
 /// cache.
-template <class T>
+template <class F, class T>
 void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T* packed) {
-  constexpr int64_t kN = Form<T>::kSide + 2, kProducts = kN * kN;
+  constexpr int64_t kN = F::kSide + 2, kProducts = kN * kN;
   constexpr int64_t kStep = std::is_same_v<T, float> ? 1 : 2;  // as a panel's b
   constexpr int64_t kChannels = 8;
   const int64_t panel = panel_columns(spec.outputs, first), count = std::min(panel, spec.outputs - first);
@@ -80,7 +72,7 @@ void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T*
           kernels[static_cast<size_t>(i * kPanelColumns + k)] =
               static_cast<double>(static_cast<float>(from[i]));
       }
-      transform_kernel<Form<T>>(kernels.data(), products.data());
+      transform_kernel<F>(kernels.data(), products.data());
       for (int64_t p = 0; p < kProducts; ++p) {
         const double* row = products.data() + p * kPanelColumns;
         T* to = block.data() + (p * kChannels + c / kStep * kStep) * panel + c % kStep;
@@ -98,6 +90,8 @@ void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T*
 constexpr int64_t kFewestPixels = 400;
 /// Of a block's transformed tiles.
 constexpr int64_t kBlockBytes = 512 << 10;
+/// Of transformed weights in float32: with more, they take longer to read than the products they save.
+constexpr int64_t kMostWeights = 16 << 20;
 
 }  // namespace
 
@@ -121,11 +115,11 @@ bool Winograd::suits(const ConvolutionSpec& spec) {
 Winograd::Winograd(const ConvolutionSpec& spec)
     : Convolution(spec),
       element_(static_cast<int64_t>(size_of(spec.input))),
-      side_(spec.input == DType::float32 ? 4 : 2),
+      side_(spec.input == DType::float32 && 4 * 36 * spec.channels * spec.outputs <= kMostWeights ? 4 : 2),
       products_((side_ + 2) * (side_ + 2)),
       across_(divide_up(spec.output_width(), side_)),
       down_(divide_up(spec.output_height(), side_)) {
-  layout_ = "winograd";
+  layout_ = "winograd, tiles of " + std::to_string(side_);
   step_ = spec.by_rows ? across_ : 1;
   const int64_t steps = spec_.batch * across_ * down_ / step_;
   const int64_t most = std::max<int64_t>(kBlockBytes / (products_ * spec.channels * element_), 4 * kTileRows);
@@ -157,17 +151,25 @@ size_t Winograd::workspace_bytes() const {
   return static_cast<size_t>(divide_up(spec_.channels * element_, 64) * 64 + spec_.threads * thread_bytes());
 }
 
+/// Calls body<the form of the tiles, the type of x>().
+template <class Body>
+void Winograd::with_types(const Body& body) const {
+  if (spec_.input == DType::bfloat16) {
+    body.template operator()<F2, bfloat16>();
+  } else if (side_ == 2) {
+    body.template operator()<F2, float>();
+  } else {
+    body.template operator()<F4, float>();
+  }
+}
+
 void Winograd::pack(const void* dense, void* packed) const {
   const int64_t panels = divide_up(spec_.outputs, kPanelColumns);
   parallel_for(omp_get_max_threads(), panels, [&](int64_t i) {
-    const int64_t at = i * kPanelColumns * products_ * spec_.channels;
-    if (spec_.input == DType::float32) {
-      pack_kernels(spec_, static_cast<const float*>(dense), i * kPanelColumns,
-                   static_cast<float*>(packed) + at);
-    } else {
-      pack_kernels(spec_, static_cast<const bfloat16*>(dense), i * kPanelColumns,
-                   static_cast<bfloat16*>(packed) + at);
-    }
+    const int64_t first = i * kPanelColumns, at = first * products_ * spec_.channels;
+    with_types([&]<class F, class T>() {
+      pack_kernels<F>(spec_, static_cast<const T*>(dense), first, static_cast<T*>(packed) + at);
+    });
   });
 }
 
@@ -192,13 +194,13 @@ void Winograd::run(const void* x, const void* packed, const float* bias, const v
   maps.bias = spec_.bias ? bias : nullptr;
   maps.addend = spec_.accumulate ? y : spec_.residual ? residual : nullptr;
   for_blocks(maps, workspace, [&](int64_t begin, int64_t end, std::byte* scratch, float*) {
-    if (spec_.input == DType::float32) {
-      run_block<float, float>(maps, begin, end, scratch, nullptr);
-    } else if (spec_.output == DType::float32) {
-      run_block<bfloat16, float>(maps, begin, end, scratch, nullptr);
-    } else {
-      run_block<bfloat16, bfloat16>(maps, begin, end, scratch, nullptr);
-    }
+    with_types([&]<class F, class T>() {
+      if (spec_.output == DType::float32) {
+        run_block<F, T, float>(maps, begin, end, scratch, nullptr);
+      } else {
+        run_block<F, T, bfloat16>(maps, begin, end, scratch, nullptr);
+      }
+    });
   });
 }
 
@@ -206,11 +208,7 @@ void Winograd::run_rows(const void* x, const void* packed, void* workspace, cons
   Maps maps;
   maps.x = x, maps.packed = packed;
   for_blocks(maps, workspace, [&](int64_t begin, int64_t end, std::byte* scratch, float* rows) {
-    if (spec_.input == DType::float32) {
-      run_block<float, float>(maps, begin, end, scratch, rows);
-    } else {
-      run_block<bfloat16, float>(maps, begin, end, scratch, rows);
-    }
+    with_types([&]<class F, class T>() { run_block<F, T, float>(maps, begin, end, scratch, rows); });
     const int64_t height = spec_.output_height();
     for (int64_t line = begin / across_; line < end / across_; ++line) {
       const int64_t top = line % down_ * side_, first = line / down_ * height + top;
@@ -221,10 +219,10 @@ void Winograd::run_rows(const void* x, const void* packed, void* workspace, cons
 }
 
 /// Tiles `begin` to before `end`, whole rows of them to `rows` where that is not nullptr.
-template <class T, class Y>
+template <class F, class T, class Y>
 void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte* scratch,
                          float* rows) const {
-  constexpr int64_t kN = Form<T>::kSide + 2;
+  constexpr int64_t kN = F::kSide + 2;
   const int64_t count = end - begin, channels = spec_.channels, outputs = spec_.outputs;
   const int64_t height = spec_.output_height(), width = spec_.output_width();
   const int64_t next_in = next_product(block_tiles_ * channels, element_),
@@ -245,7 +243,7 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
                                          : reinterpret_cast<const T*>(maps.zeros);
       }
     }
-    transform_input<Form<T>>(from, channels, in + i * channels, next_in);
+    transform_input<F>(from, channels, in + i * channels, next_in);
   }
 
   const int64_t groups = divide_up(count, kTileRows);
@@ -288,7 +286,7 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
       finish.height = height - top, finish.width = width - left;
       finish.addend = maps.addend ? static_cast<const Y*>(maps.addend) + at : nullptr;
       finish.y = (rows ? reinterpret_cast<Y*>(rows) : static_cast<Y*>(maps.y)) + at;
-      transform_output<T>(out + i * kPanelColumns, next_out, finish);
+      transform_output<F>(out + i * kPanelColumns, next_out, finish);
     }
   }
 }

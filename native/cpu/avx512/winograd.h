@@ -27,12 +27,14 @@ class Winograd : public Convolution {
   struct Maps;
 
   template <class Body>
+  void with_types(const Body& body) const;
+  template <class Body>
   void for_blocks(Maps& maps, void* workspace, const Body& body) const;
 
   int64_t input_bytes() const;
   int64_t output_bytes() const;
   int64_t thread_bytes() const;
-  template <class T, class Y>
+  template <class F, class T, class Y>
   void run_block(const Maps& maps, int64_t begin, int64_t end, std::byte* scratch, float* rows) const;
 
   int64_t element_;          ///< bytes
