@@ -1,6 +1,9 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/resample.h"
+#ifdef GLNET_AVX512_KERNELS
+#include "cpu/avx512/unfold.h"
+#endif
 
 namespace glnet::cpu {
 namespace {
@@ -20,6 +23,9 @@ std::vector<AxisSampling> samplings_of(const UnfoldResize& op, size_t axis) {
 }  // namespace
 
 void unfold_resize(const UnfoldResize& op, const Context& context) {
+#ifdef GLNET_AVX512_KERNELS
+  if (unfold_plain_map(op, context.threads)) return;
+#endif
   with_type(op.kName, op.source.x.dtype, [&](auto t) {
     using T = decltype(t);
     const GridSource& s = op.source;
