@@ -14,12 +14,20 @@ int64_t mirror(int64_t i, int64_t length) {
   return i < length ? i : 2 * (length - 1) - i;
 }
 
-/// What each byte stands for. A true division: 1 / 255 is not a float32, and a product with it would be off
-/// by one bit here and there.
+/// n bytes. A true division: 1 / 255 is not a float32, and a product with it would be off by one bit here and
+/// there.
+template <class T>
+GLNET_MULTIVERSION void decode(T* __restrict y, const uint8_t* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = T(static_cast<float>(x[i]) / 255.0f);
+}
+
+/// What each byte stands for.
 template <class T>
 std::array<T, 256> decoded() {
+  std::array<uint8_t, 256> bytes;
+  for (size_t i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i);
   std::array<T, 256> values;
-  for (size_t i = 0; i < 256; ++i) values[i] = T(static_cast<float>(i) / 255.0f);
+  decode(values.data(), bytes.data(), 256);
   return values;
 }
 
@@ -60,7 +68,11 @@ void decode_patches(const DecodePatches& op, const Context& context) {
             op.x.as<const uint8_t>() + origin + mirror(op.tops[n] + i % op.height, turned_h) * down;
         T* y = op.y.as<T>() + i * op.width * channels;
         const int64_t left = op.lefts[n], inside = std::min<int64_t>(op.width, turned_w - left);
-        decode(values, y, row + left * right, inside, right, channels);
+        if (right == channels) {
+          decode(y, row + left * right, inside * channels);
+        } else {
+          decode(values, y, row + left * right, inside, right, channels);
+        }
         for (int64_t x = inside; x < op.width; ++x) {
           decode(values, y + x * channels, row + mirror(left + x, turned_w) * right, 1, 0, channels);
         }
