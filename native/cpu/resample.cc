@@ -1,6 +1,10 @@
 #include "cpu/resample.h"
 
+#include "cpu/machine.h"
 #include "cpu/parallel.h"
+#ifdef GLNET_AVX512_KERNELS
+#include "cpu/avx512/mix.h"
+#endif
 
 namespace glnet::cpu {
 namespace {
@@ -15,28 +19,38 @@ template <bool kAdd, class Y>
   }
 }
 
-template <bool kAdd, class Y, class T>
-[[gnu::always_inline]] inline void mix1(Y* __restrict y, const T* a, float p, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) put<kAdd>(y[i], p * static_cast<float>(a[i]));
-}
-
-template <bool kAdd, class Y, class T>
-[[gnu::always_inline]] inline void mix2(Y* __restrict y, const T* a, const T* b, float p, float q,
-                                        int64_t n) {
-  for (int64_t i = 0; i < n; ++i)
-    put<kAdd>(y[i], p * static_cast<float>(a[i]) + q * static_cast<float>(b[i]));
-}
-
-template <bool kAdd, class Y, class T>
-[[gnu::always_inline]] inline void mix4(Y* __restrict y, const T* a, const T* b, const T* c, const T* d,
-                                        float p, float q, float r, float s, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    put<kAdd>(y[i], (p * static_cast<float>(a[i]) + q * static_cast<float>(b[i])) +
-                        (r * static_cast<float>(c[i]) + s * static_cast<float>(d[i])));
+/// How pixels are mixed.
+template <bool kAdd>
+struct Mixer {
+  template <class Y, class T>
+  [[gnu::always_inline]] static void mix1(Y* __restrict y, const T* a, float p, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) put<kAdd>(y[i], p * static_cast<float>(a[i]));
   }
-}
+  template <class Y, class T>
+  [[gnu::always_inline]] static void mix2(Y* __restrict y, const T* a, const T* b, float p, float q,
+                                          int64_t n) {
+    for (int64_t i = 0; i < n; ++i)
+      put<kAdd>(y[i], p * static_cast<float>(a[i]) + q * static_cast<float>(b[i]));
+  }
+  template <class Y, class T>
+  [[gnu::always_inline]] static void mix4(Y* __restrict y, const T* a, const T* b, const T* c, const T* d,
+                                          float p, float q, float r, float s, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      put<kAdd>(y[i], (p * static_cast<float>(a[i]) + q * static_cast<float>(b[i])) +
+                          (r * static_cast<float>(c[i]) + s * static_cast<float>(d[i])));
+    }
+  }
+};
 
-template <bool kAdd, class Y, class T>
+#ifdef GLNET_AVX512_KERNELS
+struct Avx512Mixer {
+  static constexpr auto mix1 = avx512::mix1;
+  static constexpr auto mix2 = avx512::mix2;
+  static constexpr auto mix4 = avx512::mix4;
+};
+#endif
+
+template <bool kAdd, class Mix = Mixer<kAdd>, class Y, class T>
 GLNET_MULTIVERSION void row(Y* y, RowSource<T> source, const AxisSampling& columns, int64_t channels,
                             int64_t pixel) {
   using Entry = AxisSampling::Entry;
@@ -59,14 +73,14 @@ GLNET_MULTIVERSION void row(Y* y, RowSource<T> source, const AxisSampling& colum
     }
     const int64_t left = begin->index * channels, right = end[-1].index * channels;
     if (height == 1 && width == 1) {
-      mix1<kAdd>(y, upper + left, up * begin->weight, channels);
+      Mix::mix1(y, upper + left, up * begin->weight, channels);
     } else if (height == 1 && width == 2) {
-      mix2<kAdd>(y, upper + left, upper + right, up * begin->weight, up * end[-1].weight, channels);
+      Mix::mix2(y, upper + left, upper + right, up * begin->weight, up * end[-1].weight, channels);
     } else if (height == 2 && width == 1) {
-      mix2<kAdd>(y, upper + left, lower + left, up * begin->weight, down * begin->weight, channels);
+      Mix::mix2(y, upper + left, lower + left, up * begin->weight, down * begin->weight, channels);
     } else if (height == 2 && width == 2) {
-      mix4<kAdd>(y, upper + left, upper + right, lower + left, lower + right, up * begin->weight,
-                 up * end[-1].weight, down * begin->weight, down * end[-1].weight, channels);
+      Mix::mix4(y, upper + left, upper + right, lower + left, lower + right, up * begin->weight,
+                up * end[-1].weight, down * begin->weight, down * end[-1].weight, channels);
     } else {
       constexpr int64_t kBlock = 64;
       for (int64_t c = 0; c < channels; c += kBlock) {
@@ -93,7 +107,11 @@ void resample_row(float* y, const RowSource<float>& source, const AxisSampling& 
 }
 void resample_row(bfloat16* y, const RowSource<bfloat16>& source, const AxisSampling& columns,
                   int64_t channels, int64_t pixel) {
-  row<false>(y, source, columns, channels, pixel ? pixel : channels);
+  if (!pixel) pixel = channels;
+#ifdef GLNET_AVX512_KERNELS
+  if (has_own_kernels(DType::bfloat16)) return row<false, Avx512Mixer>(y, source, columns, channels, pixel);
+#endif
+  row<false>(y, source, columns, channels, pixel);
 }
 void add_resampled_row(float* y, const RowSource<float>& source, const AxisSampling& columns,
                        int64_t channels) {
