@@ -19,13 +19,6 @@ constexpr int64_t kBlockRows = 96;
 /// With fewer channels whole rows of the kernel are taps.
 constexpr int64_t kFewChannels = 16;
 
-int64_t divide_up(int64_t n, int64_t by) {
-  return (n + by - 1) / by;
-}
-int64_t align(int64_t bytes) {
-  return divide_up(bytes, 64) * 64;
-}
-
 }  // namespace
 
 /// What all blocks share.

@@ -16,13 +16,6 @@ namespace {
 constexpr int64_t kSide = F3::kSide, kN = kSide + 2, kProducts = kN * kN;
 constexpr int64_t kTilesAtOnce = 24;  ///< whose transforms stay in the cache
 
-int64_t divide_up(int64_t n, int64_t by) {
-  return (n + by - 1) / by;
-}
-int64_t align(int64_t bytes) {
-  return divide_up(bytes, 64) * 64;
-}
-
 /// A row of tiles of y. `rows` are the products of the rows of tiles of x that it reads, [products, tiles,
 /// columns]; the parts of the kernel lie one after the other in a tile's columns.
 GLNET_AVX512 void sum_parts(const float* const* rows, int64_t parts, int64_t tiles, int64_t next,
@@ -220,28 +213,13 @@ void NestedWinograd::multiply_row(const Maps& maps, int64_t map, int64_t row, T*
       }
       transform_input<F3>(from, channels, in + (tile - begin) * channels, next_in);
     }
-    const int64_t groups = divide_up(count, kTileRows), all = parts_ * parts_ * spec_.outputs;
-    const void* a[kTileRows];
-    void* c[kTileRows];
-    PanelTile product;
-    product.inner = channels;
-    product.a = a;
-    product.c = c;
     const auto* b = reinterpret_cast<const T*>(maps.packed);
+    const int64_t all = parts_ * parts_ * spec_.outputs;
     for (int64_t column = 0; column < all; column += kPanelColumns) {
-      product.columns = panel_columns(all, column);
-      for (int64_t p = 0; p < kProducts; ++p, b += channels * product.columns) {
-        product.b = b;
-        for (int64_t group = 0; group < groups; ++group) {
-          const int64_t first = count * group / groups;
-          product.rows = count * (group + 1) / groups - first;
-          for (int64_t r = 0; r < product.rows; ++r) {
-            a[r] = in + p * next_in + (first + r) * channels;
-            c[r] = products + p * next_out + (begin + first + r) * columns_ + column;
-          }
-          panel_kernel(spec_.input, DType::float32, product.rows, product.columns)(product);
-        }
-      }
+      const int64_t panel = panel_columns(all, column);
+      for (int64_t p = 0; p < kProducts; ++p, b += channels * panel)
+        multiply_panel(spec_.input, count, panel, channels, in + p * next_in, channels, b,
+                       products + p * next_out + begin * columns_ + column, columns_);
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "cpu/avx512/panel.h"
 
+#include <cstddef>
 #include <cstring>
 
 #include "cpu/avx512/vector.h"
@@ -136,6 +137,28 @@ PanelKernel panel_kernel(DType input, DType output, int64_t rows, int64_t column
   if (input == DType::float32) return kernel_of<float, float>(rows, columns);
   return output == DType::float32 ? kernel_of<bfloat16, float>(rows, columns)
                                   : kernel_of<bfloat16, bfloat16>(rows, columns);
+}
+
+void multiply_panel(DType input, int64_t rows, int64_t columns, int64_t inner, const void* a, int64_t next_a,
+                    const void* b, float* c, int64_t next_c) {
+  const int64_t tiles = divide_up(rows, kTileRows), element = static_cast<int64_t>(size_of(input));
+  const void* from[kTileRows];
+  void* to[kTileRows];
+  PanelTile tile;
+  tile.columns = columns;
+  tile.inner = inner;
+  tile.a = from;
+  tile.b = b;
+  tile.c = to;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t first = rows * i / tiles;
+    tile.rows = rows * (i + 1) / tiles - first;
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      from[r] = static_cast<const std::byte*>(a) + (first + r) * next_a * element;
+      to[r] = c + (first + r) * next_c;
+    }
+    panel_kernel(input, DType::float32, tile.rows, columns)(tile);
+  }
 }
 
 void pack_panel(DType type, const void* dense, int64_t columns, int64_t inner, int64_t next_column,

@@ -11,6 +11,14 @@ namespace glnet::cpu {
 constexpr int64_t kPanelColumns = 64;  ///< four vectors of float32
 constexpr int64_t kTileRows = 6;  ///< with them 24 sums: with four of b and one of a, all registers but three
 
+constexpr int64_t divide_up(int64_t n, int64_t by) {
+  return (n + by - 1) / by;
+}
+/// To whole cache lines.
+constexpr int64_t align(int64_t bytes) {
+  return divide_up(bytes, 64) * 64;
+}
+
 /// How many of `columns` the panel from `first` on has, in whole vectors: what is packed of it.
 constexpr int64_t panel_columns(int64_t columns, int64_t first) {
   const int64_t rest = columns - first < kPanelColumns ? columns - first : kPanelColumns;
@@ -44,6 +52,11 @@ using PanelKernel = void (*)(const PanelTile&);
 /// The kernel for a tile's `rows` and `columns`. a and b have the type `input`, c and the addend `output`:
 /// float32, or of bfloat16 both.
 PanelKernel panel_kernel(DType input, DType output, int64_t rows, int64_t columns);
+
+/// c [rows, columns of the panel] = a [rows, inner] b, of any number of rows, which are `next_a` and `next_c`
+/// elements apart; `columns` whole vectors, c in float32.
+void multiply_panel(DType input, int64_t rows, int64_t columns, int64_t inner, const void* a, int64_t next_a,
+                    const void* b, float* c, int64_t next_c);
 
 /// Packs a dense [columns, inner] matrix, whose columns are `next_column` elements apart and whose inner
 /// elements `next_inner`, for the panel of columns from `first` on, as `PanelTile::b`. Columns past the last

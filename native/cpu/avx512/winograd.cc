@@ -13,10 +13,6 @@
 namespace glnet::cpu {
 namespace {
 
-int64_t divide_up(int64_t n, int64_t by) {
-  return (n + by - 1) / by;
-}
-
 /// What becomes of a tile's products of a panel.
 template <class Y>
 struct Finish {
@@ -133,11 +129,11 @@ size_t Winograd::packed_bytes() const {
 }
 
 int64_t Winograd::input_bytes() const {
-  return divide_up(products_ * next_product(block_tiles_ * spec_.channels, element_) * element_, 64) * 64;
+  return align(products_ * next_product(block_tiles_ * spec_.channels, element_) * element_);
 }
 
 int64_t Winograd::output_bytes() const {
-  return divide_up(products_ * next_product(block_tiles_ * kPanelColumns, 4) * 4, 64) * 64;
+  return align(products_ * next_product(block_tiles_ * kPanelColumns, 4) * 4);
 }
 
 /// Of a thread: transformed tiles, their products by a panel, and all rows of y if these are to be handed
@@ -148,7 +144,7 @@ int64_t Winograd::thread_bytes() const {
 }
 
 size_t Winograd::workspace_bytes() const {
-  return static_cast<size_t>(divide_up(spec_.channels * element_, 64) * 64 + spec_.threads * thread_bytes());
+  return static_cast<size_t>(align(spec_.channels * element_) + spec_.threads * thread_bytes());
 }
 
 /// Calls body<the form of the tiles, the type of x>().
@@ -176,7 +172,7 @@ void Winograd::pack(const void* dense, void* packed) const {
 template <class Body>
 void Winograd::for_blocks(Maps& maps, void* workspace, const Body& body) const {
   auto* zeros = static_cast<std::byte*>(workspace);
-  const int64_t zero_bytes = divide_up(spec_.channels * element_, 64) * 64;
+  const int64_t zero_bytes = align(spec_.channels * element_);
   std::memset(zeros, 0, static_cast<size_t>(zero_bytes));
   maps.zeros = zeros;
   const int64_t steps = spec_.batch * across_ * down_ / step_;
@@ -246,33 +242,12 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
     transform_input<F>(from, channels, in + i * channels, next_in);
   }
 
-  const int64_t groups = divide_up(count, kTileRows);
-  const void* a[kTileRows];
-  void* c[kTileRows];
-  PanelTile product;
-  product.inner = channels;
-  product.a = a;
-  product.c = c;
   const auto* b = static_cast<const T*>(maps.packed);
   for (int64_t column = 0; column < outputs; column += kPanelColumns) {
     const int64_t panel = panel_columns(outputs, column);
-    product.columns = panel;
-    const PanelKernel kernels[2] = {panel_kernel(spec_.input, DType::float32, kTileRows, panel),
-                                    panel_kernel(spec_.input, DType::float32, kTileRows - 1, panel)};
-    for (int64_t p = 0; p < kN * kN; ++p, b += channels * panel) {
-      product.b = b;
-      for (int64_t group = 0; group < groups; ++group) {
-        const int64_t first = count * group / groups;
-        product.rows = count * (group + 1) / groups - first;
-        for (int64_t r = 0; r < product.rows; ++r) {
-          a[r] = in + p * next_in + (first + r) * channels;
-          c[r] = out + p * next_out + (first + r) * kPanelColumns;
-        }
-        const int64_t missing = kTileRows - product.rows;
-        (missing < 2 ? kernels[missing]
-                     : panel_kernel(spec_.input, DType::float32, product.rows, panel))(product);
-      }
-    }
+    for (int64_t p = 0; p < kN * kN; ++p, b += channels * panel)
+      multiply_panel(spec_.input, count, panel, channels, in + p * next_in, channels, b, out + p * next_out,
+                     kPanelColumns);
     Finish<Y> finish;
     finish.columns = std::min(kPanelColumns, outputs - column);
     finish.bias = maps.bias ? maps.bias + column : nullptr;
