@@ -81,7 +81,7 @@ export interface Ops {
   cast: { x: Handle; dtype?: 'float32' | 'bfloat16' | 'float16' | 'float64' | 'int32' | 'uint8' };
   channel_sum: { x: Handle; sum: Handle };
   concat: { inputs: readonly Handle[] };
-  conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean; overwrite?: boolean };
+  conv2d: { x: Handle; weight: Handle; bias?: Handle; residual?: Handle; stride?: number; padding?: number; relu?: boolean; overwrite?: boolean; pool?: boolean };
   conv2d_backward_data: { dy: Handle; weight: Handle; addend?: Handle; height?: number; width?: number; stride?: number; padding?: number };
   conv2d_backward_weights: { x: Handle; dy: Handle; stride?: number; padding?: number; dweight: Handle };
   crop_resize: { sources: readonly { x: Handle; tops?: readonly number[]; lefts?: readonly number[]; cropHeight?: number; cropWidth?: number; sizes?: readonly number[]; windowTop?: number; windowLeft?: number; windowHeight?: number; windowWidth?: number; windowSkipRows?: number; windowSkipColumns?: number }[] };

@@ -40,19 +40,37 @@ TensorProduct product_of(const Conv2d& op) {
   return product;
 }
 
+/// The workspace begins with the map that is pooled.
+size_t map_bytes(const Conv2d& op) {
+  return op.pool ? static_cast<size_t>(round_up(static_cast<int64_t>(op.unpooled().y.bytes()), 64)) : 0;
+}
+
 }  // namespace
 
 void prepare_conv2d(const Conv2d& op, Prepare& prepare) {
-  check_gemm(op.kName, op.x.dtype, std::max(op.x.size() / op.x.dim(3), op.y.size() / op.y.dim(3)),
+  const Conv2d plain = op.unpooled();
+  check_gemm(op.kName, op.x.dtype, std::max(op.x.size() / op.x.dim(3), plain.y.size() / plain.y.dim(3)),
              op.weight.size());
+  size_t bytes = map_bytes(op);
   if (on_tensor_cores(op.x.dtype)) {
-    const TensorProduct product = product_of(op);
+    const TensorProduct product = product_of(plain);
     pack_tensor_weight(prepare, op.weight);
-    prepare.workspace(tensor_cut(product.rows(), product.columns, product.depth()).bytes);
+    bytes += tensor_cut(product.rows(), product.columns, product.depth()).bytes;
   }
+  prepare.workspace(bytes);
 }
 
 void conv2d(const Conv2d& op, const Context& context) {
+  if (op.pool) {
+    Conv2d plain = op.unpooled();
+    plain.y.data = context.workspace;
+    Context rest = context;
+    rest.workspace = static_cast<std::byte*>(context.workspace) + map_bytes(op);
+    conv2d(plain, rest);
+    MaxPool pool = Conv2d::pooled(plain.y);
+    pool.y = op.y;
+    return max_pool(pool, context);
+  }
   if (on_tensor_cores(op.x.dtype)) {
     TensorProduct product = product_of(op);
     product.weights = tensor_weight(op.weight, context);

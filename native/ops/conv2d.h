@@ -1,8 +1,8 @@
 // conv2d: y = relu(conv(x, weight) + bias + residual), zero padding, square stride. No dilation, no groups.
-// Without relu NaN stays NaN; with it, NaN may become 0.
+// Without relu NaN stays NaN; with it, NaN may become 0. With pool y is what max_pool then makes of it.
 #pragma once
 
-#include "core/fields.h"
+#include "ops/max_pool.h"
 
 namespace glnet {
 
@@ -31,7 +31,10 @@ struct Conv2d {
   int padding = 0;
   bool relu = false;
   bool overwrite = false;  ///< y takes the residual's memory: it is read for the last time
-  Out y;  ///< [N, (H + 2 padding - kh) / stride + 1, ..., K], of x's dtype; accumulated in float32 at least
+  bool pool = false;       ///< 3 x 3, stride 2, padding 1; only with relu and without residual
+  /// [N, h, w, K] with h = (H + 2 padding - kh) / stride + 1, or pooled [N, (h + 1) / 2, ...]; of x's dtype;
+  /// accumulated in float32 at least
+  Out y;
 
   template <class Self, class Visit>
   static void fields(Self& op, Visit&& visit) {
@@ -43,6 +46,7 @@ struct Conv2d {
     visit("padding", op.padding);
     visit("relu", op.relu);
     visit("overwrite", op.overwrite);
+    visit("pool", op.pool);
     visit("y", op.y);
   }
 
@@ -53,6 +57,7 @@ struct Conv2d {
     check_rank(kName, "weight", weight, 4);
     check(!overwrite || residual, kName, ": there is no residual to overwrite");
     check(!overwrite || residual.data != x.data, kName, ": x cannot be overwritten while it is read");
+    check(!pool || (relu && !residual), kName, ": it pools only with relu and without a residual");
     check(weight.dtype == x.dtype, kName, ": weight is ", name_of(weight.dtype), ", x is ", name_of(x.dtype));
     y.shape = conv2d_shape(kName, x.shape, weight.shape, stride, padding);
     if (bias) check_shape(kName, "bias", bias, {weight.dim(0)});
@@ -61,10 +66,26 @@ struct Conv2d {
       check_shape(kName, "residual", residual, y.shape);
       check_dtype(kName, "residual", residual, y.dtype);
     }
+    if (pool) y.shape = pooled(y).y.shape;
+  }
+
+  /// The same without `pool`: y's shape and dtype are set.
+  Conv2d unpooled() const {
+    Conv2d op = *this;
+    op.pool = false;
+    op.infer();
+    return op;
+  }
+
+  /// What `pool` makes of the map.
+  static MaxPool pooled(const View& map) {
+    MaxPool op{.x = {map}, .kernel = 3, .stride = 2, .padding = 1, .y = {}};
+    op.infer();
+    return op;
   }
 
   double multiply_adds() const {
-    return static_cast<double>(y.size()) * static_cast<double>(weight.size() / weight.dim(0));
+    return static_cast<double>(unpooled().y.size()) * static_cast<double>(weight.size() / weight.dim(0));
   }
 };
 

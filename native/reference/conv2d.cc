@@ -4,7 +4,17 @@
 
 namespace glnet::reference {
 
-void conv2d(const Conv2d& op, const Context&) {
+void conv2d(const Conv2d& op, const Context& context) {
+  if (op.pool) {
+    Conv2d plain = op.unpooled();
+    std::vector<double> map(static_cast<size_t>(plain.y.size()));
+    plain.y.dtype = DType::float64;
+    plain.y.data = map.data();
+    conv2d(plain, context);
+    MaxPool pool = Conv2d::pooled(plain.y);
+    pool.y = op.y;
+    return max_pool(pool, context);
+  }
   const int64_t channels = op.x.dim(3), kernel_height = op.weight.dim(2), kernel_width = op.weight.dim(3);
   std::vector<double> x, weight;  // weight as [K, kh, kw, C]
   for (int64_t i = 0; i < op.x.size(); ++i) x.push_back(load(op.x, i));

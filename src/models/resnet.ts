@@ -1,7 +1,6 @@
 /** ResNet (He et al. 2016) without its classifier, stride on the 3x3 convolution of a bottleneck. */
 import { ConvBatchNorm } from '../nn/layers';
 import type { Parameters } from '../nn/parameters';
-import { maxPool } from '../tensor/max-pool';
 import type { Tensor } from '../tensor/tensor';
 import { type Backbone, backbones } from './parameters';
 
@@ -99,11 +98,7 @@ export class ResNet {
    */
   forward(x: Tensor): Levels<Tensor> {
     return x.device.scope(() => {
-      let y: Tensor;
-      {
-        using stem = this.#stem.forward(x, { relu: true });
-        y = maxPool(stem, { kernel: 3, stride: 2, padding: 1 });
-      }
+      let y = this.#stem.forwardPooled(x);
       const maps: Tensor[] = [];
       const { device } = x;
       const [first, ...others] = this.#stages;

@@ -3,6 +3,7 @@ import { type AggregateConvOptions, aggregateConv } from '../tensor/aggregate-co
 import { type BatchNormStatistics, batchNorm } from '../tensor/batch-norm';
 import { conv2d } from '../tensor/conv2d';
 import type { GridSource } from '../tensor/crop-resize';
+import { maxPool } from '../tensor/max-pool';
 import type { Tensor } from '../tensor/tensor';
 import { unfoldResize } from '../tensor/unfold-resize';
 import type { Parameters } from './parameters';
@@ -36,13 +37,24 @@ export class ConvBatchNorm {
     this.#name = parameters.at(conv).name;
   }
 
-  /** Whether {@link forward} gives its result in the residual's memory. */
+  /** Whether {@link forward} gives its result in the residual's memory, and {@link forwardPooled} keeps no map. */
   get runsInPlace(): boolean {
     return !this.#statistics && !this.#weight.device.tape;
   }
 
   /** `relu(norm(conv(x)) + residual)`. Where it {@link runsInPlace} the values of the residual are gone. */
   forward(x: Tensor, options: { residual?: Tensor; relu?: boolean } = {}): Tensor {
+    return this.#forward(x, options);
+  }
+
+  /** `maxPool(relu(norm(conv(x))))`, of 3x3 windows, stride 2, padding 1. */
+  forwardPooled(x: Tensor): Tensor {
+    if (this.runsInPlace) return this.#forward(x, { relu: true, pool: true });
+    using y = this.#forward(x, { relu: true });
+    return maxPool(y, { kernel: 3, stride: 2, padding: 1 });
+  }
+
+  #forward(x: Tensor, options: { residual?: Tensor; relu?: boolean; pool?: boolean }): Tensor {
     const geometry = { stride: this.#stride, padding: this.#weight.dim(2) >> 1 };
     if (!this.#statistics) {
       const overwrite = options.residual !== undefined && this.runsInPlace;

@@ -15,18 +15,26 @@ export interface Conv2dOptions {
   relu?: boolean;
   /** The result takes the residual's memory, whose values are gone. Has no gradient. Default false. */
   overwrite?: boolean;
+  /**
+   * The result is the largest value of each 3x3 window, stride 2, padding 1, as `maxPool` gives it. Only with the ReLU and
+   * without a residual. Has no gradient. Default false.
+   */
+  pool?: boolean;
 }
 
 /**
  * `relu(conv(x, weight) + bias + residual)`.
  * @param x [N, H, W, C]
  * @param weight [K, C, kh, kw]
- * @returns [N, (H + 2·padding − kh) / stride + 1, …, K]
+ * @returns [N, (H + 2·padding − kh) / stride + 1, …, K], or pooled
  */
 export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): Tensor {
-  if (options.overwrite) refuseGradient('a convolution that overwrites', [x, weight, options.residual!]);
+  const { bias, residual, stride = 1, padding = 0, relu, overwrite, pool } = options;
+  if (overwrite || pool) {
+    const inputs = [x, weight, bias, residual].filter((input) => input !== undefined);
+    refuseGradient(`a convolution that ${overwrite ? 'overwrites' : 'pools'}`, inputs);
+  }
   const y = x.device.run1('conv2d', { x, weight, ...options });
-  const { bias, residual, stride = 1, padding = 0, relu } = options;
   differentiate(y, [x, weight, bias, residual], ({ keep, wanted }) => {
     const saved = {
       x: wanted[1] ? keep(x) : undefined,

@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kPanelBytes = 192 << 10;
 /// Pixels of a block: 16 tiles share what a panel's b costs to read.
 constexpr int64_t kBlockRows = 96;
+/// Where pixels have few channels and whole rows are handed over: what takes them is spared ends of blocks.
+constexpr int64_t kHandedRows = 1024;
 /// With fewer channels whole rows of the kernel are taps.
 constexpr int64_t kFewChannels = 16;
 
@@ -55,8 +57,9 @@ DirectConvolution::DirectConvolution(const ConvolutionSpec& spec)
   // Threads have as many blocks, of much the same size.
   step_ = spec.by_rows ? spec_.output_width() : 1;
   const int64_t steps = spec_.output_pixels() / step_;
+  const int64_t most_pixels = spec.by_rows && copies_ ? kHandedRows : kBlockRows;
   blocks_ =
-      divide_up(divide_up(steps, std::max<int64_t>(kBlockRows / step_, 1)), spec_.threads) * spec_.threads;
+      divide_up(divide_up(steps, std::max<int64_t>(most_pixels / step_, 1)), spec_.threads) * spec_.threads;
   blocks_ = std::min(blocks_, divide_up(steps, spec.by_rows ? 1 : kTileRows));
   block_rows_ = divide_up(steps, blocks_) * step_;
 }
@@ -71,11 +74,12 @@ int64_t DirectConvolution::pointer_bytes() const {
 }
 
 int64_t DirectConvolution::partial_bytes() const {
+  if (taps_at_once_ == taps_ && inner_at_once_ >= inner_) return 0;
   return align(4 * divide_up(block_rows_, kTileRows) * kTileRows * kPanelColumns);
 }
 
-/// Of a thread: pointers of all taps of a block, the sums of a panel, and of all panels if they are handed
-/// over.
+/// Of a thread: pointers of all taps of a block, the sums of a panel if they are made in parts, and of all
+/// panels if they are handed over.
 int64_t DirectConvolution::thread_bytes() const {
   return pointer_bytes() + partial_bytes() + (spec_.by_rows ? align(4 * block_rows_ * spec_.outputs) : 0);
 }
@@ -264,7 +268,7 @@ void DirectConvolution::run_block(int64_t begin, int64_t end, const Block& block
         for (int64_t i = 0; i < tiles; ++i) {
           const int64_t first = first_of(i);
           tile.rows = first_of(i + 1) - first;
-          tile.partial = partial + i * kTileRows * kPanelColumns;
+          tile.partial = tile.begins && tile.ends ? nullptr : partial + i * kTileRows * kPanelColumns;
           tile.a = pointers + (i * taps_ + t) * kTileRows;
           if (inner_at_once_ < inner_) {
             for (int64_t r = 0; r < tile.rows; ++r)

@@ -88,6 +88,11 @@ inline Conv2d special_conv2d(Builder& b, int64_t outputs, const std::vector<doub
   return op;
 }
 
+inline Conv2d pooled(Conv2d op) {
+  op.pool = true;
+  return op;
+}
+
 inline void conv2d_cases(Suite& suite) {
   const Conv2dSizes sizes[] = {
       {1, 1, 1, 1, 1, 1, 1, 0},
@@ -173,6 +178,28 @@ inline void conv2d_cases(Suite& suite) {
     op.padding = 1;
     return op;
   });
+  for (const Conv2dSizes& s : {
+           Conv2dSizes{1, 1, 1, 1, 1, 1, 1, 0},
+           {1, 9, 2, 5, 7, 3, 1, 1},
+           {1, 2, 9, 5, 64, 3, 1, 1},
+           {3, 1, 14, 3, 64, 7, 2, 3},
+           {3, 14, 1, 3, 7, 7, 2, 3},
+           {2, 31, 34, 3, 64, 7, 2, 3},
+           {3, 36, 29, 3, 64, 7, 2, 3},
+           {2, 21, 22, 5, 64, 7, 2, 3},
+           {2, 24, 25, 5, 7, 3, 1, 1},
+           {3, 11, 12, 3, 64, 3, 1, 1},
+           {2, 30, 33, 32, 64, 3, 1, 1},
+           {2, 17, 15, 32, 7, 3, 1, 1},
+           {1, 15, 18, 24, 136, 1, 1, 0},
+           {2, 60, 300, 3, 16, 7, 2, 3},
+       }) {
+    for (const bool bias : {false, true}) {
+      suite.add<Conv2d>(
+          name_of(s) + (bias ? ", bias" : "") + ", pooled",
+          [=](Builder& b) { return pooled(random_conv2d(b, s, bias, false, true)); }, limits_of(s));
+    }
+  }
   for (const int64_t outputs : {3, 64}) {
     const std::string to = " to " + std::to_string(outputs);
     suite.add<Conv2d>("NaN" + to, [=](Builder& b) { return special_conv2d(b, outputs, {NAN, 1, 1, NAN}); });
@@ -181,6 +208,11 @@ inline void conv2d_cases(Suite& suite) {
     });
     suite.add<Conv2d>("relu of infinities" + to, [=](Builder& b) {
       Conv2d op = special_conv2d(b, outputs, {INFINITY, 1, 1, -INFINITY});
+      op.relu = true;
+      return op;
+    });
+    suite.add<Conv2d>("relu of infinities pooled" + to, [=](Builder& b) {
+      Conv2d op = pooled(special_conv2d(b, outputs, {INFINITY, 1, 1, -INFINITY}));
       op.relu = true;
       return op;
     });
@@ -203,6 +235,12 @@ inline void conv2d_cases(Suite& suite) {
         return op;
       },
       "there is no residual to overwrite");
+  for (const bool relu : {false, true}) {
+    suite.refuses<Conv2d>(
+        relu ? "pooling with a residual" : "pooling without relu",
+        [=](Builder& b) { return pooled(random_conv2d(b, {1, 4, 4, 3, 3, 3, 1, 1}, false, relu, relu)); },
+        "it pools only with relu and without a residual");
+  }
   suite.refuses<Conv2d>(
       "dtypes that differ",
       [](Builder& b) {
@@ -286,6 +324,11 @@ inline void conv2d_cases(Suite& suite) {
     suite.bench<Conv2d>(name_of(layer.sizes) + (layer.residual ? ", residual" : ""), [=](Builder& b) {
       return random_conv2d(b, layer.sizes, true, layer.residual, true);
     });
+  }
+  for (const int64_t batch : {1, 2}) {
+    const Conv2dSizes stem{batch, 508, 508, 3, 64, 7, 2, 3};
+    suite.bench<Conv2d>(name_of(stem) + ", pooled",
+                        [=](Builder& b) { return pooled(random_conv2d(b, stem, true, false, true)); });
   }
   for (const Conv2dSizes& s : training_layers()) {
     suite.bench<Conv2d>(name_of(s) + ", training",
