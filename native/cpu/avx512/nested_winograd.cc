@@ -32,8 +32,11 @@ GLNET_AVX512 void sum_parts(const float* const* rows, int64_t parts, int64_t til
         }
         x[p] = sum;
       }
+#pragma GCC unroll 8
       for (int column = 0; column < kN; ++column) F3::output(x + column, kN, half + column, kN);
+#pragma GCC unroll 8
       for (int row = 0; row < kSide; ++row) F3::output(half + row * kN, 1, z + row * kSide, 1);
+#pragma GCC unroll 8
       for (int64_t row = 0; row < kSide; ++row) {
         for (int64_t column = 0; column < kSide && tile * kSide + column < width; ++column)
           store16(y + (row * width + tile * kSide + column) * outputs + k, z[row * kSide + column], mask);

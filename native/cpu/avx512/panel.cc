@@ -40,9 +40,12 @@ GLNET_AVX512 [[gnu::always_inline]] inline const T* add_products(const T* const*
   constexpr int64_t kStep = Multiply<T>::kStep;
   for (int64_t i = begin; i < end; i += kStep, b += 16 * kVectors * kStep) {
     decltype(Multiply<T>::load(b)) from[kVectors];
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) from[v] = Multiply<T>::load(b + 16 * kStep * v);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const auto factor = Multiply<T>::broadcast(a[r] + i);
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[r][v] = Multiply<T>::add(sum[r][v], factor, from[v]);
     }
   }
@@ -54,6 +57,7 @@ GLNET_AVX512 void multiply(const PanelTile& tile) {
   if (tile.fetches) {
     // Rows lie far apart, so that the processor does not foresee them; by the end of the sums they are here.
     constexpr int64_t kLines = (16 * kVectors * static_cast<int64_t>(sizeof(Y)) + 63) / 64;
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       for (int64_t i = 0; i < kLines; ++i) {
         if (tile.addend) _mm_prefetch(static_cast<const char*>(tile.addend[r]) + 64 * i, _MM_HINT_T0);
@@ -62,11 +66,14 @@ GLNET_AVX512 void multiply(const PanelTile& tile) {
     }
   }
   __m512 sum[kRows][kVectors];  // filled in a loop: an initialiser would be a fill of memory
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm512_setzero_ps();
   }
   for (int64_t t = 0; t < tile.taps; ++t) {
     const T* a[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) a[r] = static_cast<const T*>(tile.a[t * kTileRows + r]);
     const T* b = static_cast<const T*>(tile.b) + t * tile.next_b;
     if (!tile.next) {
@@ -75,24 +82,31 @@ GLNET_AVX512 void multiply(const PanelTile& tile) {
     }
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     for (int64_t line = 0; line < tile.inner; line += kLine) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) _mm_prefetch(static_cast<const T*>(tile.next[r]) + line, _MM_HINT_T0);
       b = add_products(a, line, line + kLine < tile.inner ? line + kLine : tile.inner, b, sum);
     }
   }
   if (!tile.begins) {
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[r][v] += load16(tile.partial + r * kPanelColumns + 16 * v);
     }
   }
   if (!tile.ends) {
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) store16(tile.partial + r * kPanelColumns + 16 * v, sum[r][v]);
     }
     return;
   }
+#pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
     const __mmask16 mask = first_lanes(tile.columns - 16 * v);
     const __m512 bias = tile.bias ? load16(tile.bias + 16 * v, mask) : _mm512_setzero_ps();
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       __m512 y = _mm512_add_ps(sum[r][v], bias);
       if (tile.addend) y = _mm512_add_ps(y, load16(static_cast<const Y*>(tile.addend[r]) + 16 * v, mask));

@@ -9,7 +9,8 @@
 
 // One target for float32 and bfloat16, so that templates serve both: compilers use avx512bf16 where it is
 // asked for only, and code for float32 does not ask.
-#define GLNET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
+#define GLNET_AVX512 \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")))
 
 namespace glnet::cpu {
 

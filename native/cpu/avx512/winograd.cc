@@ -31,12 +31,17 @@ GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish
     const __mmask16 mask = first_lanes(finish.columns - c);
     const __m512 bias = finish.bias ? load16(finish.bias + c, mask) : __m512{};
     __m512 x[kN * kN], y[kSide * kN], z[kSide * kSide];
+#pragma GCC unroll 8
     for (int column = 0; column < kN; ++column) {
+#pragma GCC unroll 8
       for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from + (row * kN + column) * next + c);
       F::output(x + column, kN, y + column, kN);
     }
+#pragma GCC unroll 8
     for (int row = 0; row < kSide; ++row) F::output(y + row * kN, 1, z + row * kSide, 1);
+#pragma GCC unroll 8
     for (int row = 0; row < kSide; ++row) {
+#pragma GCC unroll 8
       for (int column = 0; column < kSide; ++column) {
         if (row >= finish.height || column >= finish.width) continue;
         const int64_t at = row * finish.next_row + column * finish.next_pixel + c;
@@ -86,8 +91,9 @@ void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T*
 constexpr int64_t kFewestPixels = 400;
 /// Of a block's transformed tiles.
 constexpr int64_t kBlockBytes = 512 << 10;
-/// Of transformed weights in float32: with more, they take longer to read than the products they save.
-constexpr int64_t kMostWeights = 16 << 20;
+/// Transformed weights for each pixel of y: with more, tiles of 4 save little time, since the weights take
+/// longer to read, and cost much memory.
+constexpr int64_t kMostWeights = 4096;
 
 }  // namespace
 
@@ -111,7 +117,10 @@ bool Winograd::suits(const ConvolutionSpec& spec) {
 Winograd::Winograd(const ConvolutionSpec& spec)
     : Convolution(spec),
       element_(static_cast<int64_t>(size_of(spec.input))),
-      side_(spec.input == DType::float32 && 4 * 36 * spec.channels * spec.outputs <= kMostWeights ? 4 : 2),
+      side_(spec.input == DType::float32 &&
+                    36 * spec.channels * spec.outputs <= kMostWeights * spec.output_pixels()
+                ? 4
+                : 2),
       products_((side_ + 2) * (side_ + 2)),
       across_(divide_up(spec.output_width(), side_)),
       down_(divide_up(spec.output_height(), side_)) {

@@ -119,12 +119,16 @@ GLNET_AVX512 void transform_input(const T* const* from, int64_t channels, T* to,
   constexpr int kN = F::kSide + 2;
   for (int64_t c = 0; c < channels; c += 16) {
     __m512 x[kN * kN], y[kN * kN];
+#pragma GCC unroll 8
     for (int column = 0; column < kN; ++column) {
+#pragma GCC unroll 8
       for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from[row * kN + column] + c);
       F::input(x + column, kN, y + column, kN);
     }
+#pragma GCC unroll 8
     for (int row = 0; row < kN; ++row) {
       F::input(y + row * kN, 1, x + row * kN, 1);
+#pragma GCC unroll 8
       for (int column = 0; column < kN; ++column)
         store16(to + (row * kN + column) * next + c, x[row * kN + column]);
     }
@@ -138,9 +142,13 @@ GLNET_AVX512 void transform_kernel(const double* from, double* to) {
   constexpr int kN = F::kSide + 2;
   for (int64_t k = 0; k < kPanelColumns; k += 8) {
     __m512d x[9], y[kN * 3], z[kN * kN];
+#pragma GCC unroll 8
     for (int i = 0; i < 9; ++i) x[i] = _mm512_loadu_pd(from + i * kPanelColumns + k);
+#pragma GCC unroll 8
     for (int column = 0; column < 3; ++column) F::kernel(x + column, 3, y + column, 3);
+#pragma GCC unroll 8
     for (int row = 0; row < kN; ++row) F::kernel(y + row * 3, 1, z + row * kN, 1);
+#pragma GCC unroll 8
     for (int i = 0; i < kN * kN; ++i) _mm512_storeu_pd(to + i * kPanelColumns + k, z[i]);
   }
 }
