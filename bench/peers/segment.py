@@ -11,7 +11,6 @@ channels_last, cuDNN chooses its algorithms by trying them, and float32 is not T
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ except ImportError:
     sys.exit(3)
 
 from glnet_torch import TRAINED, GLNet, Grid, ResNet
+from memory import peak_bytes
 
 
 def measure(options):
@@ -63,7 +63,7 @@ def measure(options):
         "torch": torch.__version__,
         "patches": runs[0][1],
         "seconds": runs[0][0],
-        "peakBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peakBytes": peak_bytes(),
     }
     if len(runs) > 1:
         result["warmSeconds"] = statistics.median(seconds for seconds, _ in runs[1:])

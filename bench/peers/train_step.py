@@ -24,10 +24,7 @@ except ImportError:
     sys.exit(3)
 
 from glnet_torch import TRAINED, GLNet, ResNet, Sample, Trainer
-
-
-def peak_bytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from memory import peak_bytes
 
 
 def user_seconds():

@@ -165,11 +165,11 @@ struct Plan {
   bool adds_up;      ///< the first plain convolution adds to the addend, whose memory y has
   int64_t slice, slices, group;
   Terms columns;
-  // The workspace: oneDNN's, maps that had to be made, sums and products, and a band and a row of each
-  // thread.
+  // The workspace: the convolutions', maps that had to be made, sums and products, and a band and a row of
+  // each thread.
   int64_t scratch_bytes = 0, map_bytes = 0, product_floats = 0, band_floats = 0, row_floats = 0;
 
-  /// Products of a pixel of a source: in whole vectors, which oneDNN is faster with.
+  /// Products of a pixel of a source: in whole vectors.
   int64_t products_of(const Part& part) const {
     const int64_t n = (part.way == Way::taps ? kernel * kernel : kernel) * slice;
     return n < kLanes ? n : round_up(n, kLanes);
@@ -206,6 +206,7 @@ Plan::Plan(const AggregateConv& op, int threads)
     part.way = best_way({.own = part.height * part.width,
                          .target = height * width,
                          .channels = s.channels(),
+                         .width = width,
                          .resized = !s.sizes.empty()},
                         op.weight);
     if (part.way == Way::columns) part.height = height, part.width = width;
@@ -571,9 +572,9 @@ class Run {
 
 namespace {
 
-/// Multiply-adds of the ways to apply a weight, with what gathering costs beside them. oneDNN computes whole
-/// vectors of outputs, so that few outputs cost less as taps even on the same grid. A term of the gather
-/// costs about as much as two multiply-adds of a convolution.
+/// Multiply-adds of the ways to apply a weight, with what gathering costs beside them. Convolutions compute
+/// whole vectors of outputs, so that few outputs cost less as taps even on the same grid. A term of the
+/// gather costs about as much as two multiply-adds of a convolution.
 struct Costs {
   double plain, taps, columns;
 
@@ -584,7 +585,8 @@ struct Costs {
                channels = static_cast<double>(source.channels);
     const double terms = target * vectors(outputs) * kernel;
     plain = target * channels *
-            Convolution::cost({.channels = source.channels,
+            Convolution::cost({.width = source.width,
+                               .channels = source.channels,
                                .outputs = weight.dim(0),
                                .kernel_height = weight.dim(2),
                                .kernel_width = weight.dim(3),

@@ -11,13 +11,15 @@ constexpr int64_t kLanes = 16;                         ///< of float32 in the wi
 /// What decides it of a source: pixels of its own grid and of the target's.
 struct TapCost {
   int64_t own, target, channels;
+  int64_t width;  ///< of the target
   bool resized;
 };
 
 /// Of a source as a whole.
 template <class Source>
 TapCost tap_cost(const GridView<Source>& s) {
-  return {s.base_height() * s.base_width(), s.height() * s.width(), s.channels(), !s.sizes.empty()};
+  return {s.base_height() * s.base_width(), s.height() * s.width(), s.channels(), s.width(),
+          !s.sizes.empty()};
 }
 
 /// Whether to apply the taps of `weight` to the source on its own grid and gather the products, rather than

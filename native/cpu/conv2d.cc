@@ -1,5 +1,6 @@
 #include <cstring>
 #include <iterator>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -50,7 +51,8 @@ std::shared_ptr<const Convolution> convolution_of(const Conv2d& op, int threads)
 }
 
 /// A row of y from up to three rows of sums [width, channels], each given at least once. Bias, ReLU and
-/// rounding come last: they keep the order. With kJoins y has what other rows have made of it.
+/// rounding come last: they keep the order. NaN counts as nothing. With kJoins y has what other rows have
+/// made of it.
 template <class T, bool kJoins>
 GLNET_MULTIVERSION void pool_row(T* __restrict y, const float* const (&rows)[3], int64_t width,
                                  int64_t channels, const float* bias) {
@@ -61,8 +63,8 @@ GLNET_MULTIVERSION void pool_row(T* __restrict y, const float* const (&rows)[3],
                                rows[1] + left, rows[1] + middle, rows[1] + right,
                                rows[2] + left, rows[2] + middle, rows[2] + right};
     for (int64_t c = 0; c < channels; ++c) {
-      float largest = v[0][c];
-      for (int i = 1; i < 9; ++i) largest = v[i][c] > largest ? v[i][c] : largest;
+      float largest = -std::numeric_limits<float>::infinity();
+      for (int i = 0; i < 9; ++i) largest = v[i][c] > largest ? v[i][c] : largest;
       largest += bias[c];
       largest = largest > 0 ? largest : 0;
       if constexpr (kJoins) {

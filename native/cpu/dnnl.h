@@ -170,7 +170,7 @@ class DnnlConvolution : public Convolution, DnnlCode {
 /// sizes and threads count.
 class ConvolutionBackwardData : DnnlCode {
  public:
-  /// From a cache; throws as `cached`.
+  /// From a cache; throws as `cached_code`.
   static std::shared_ptr<const ConvolutionBackwardData> get(const ConvolutionSpec& spec) {
     return cached_code<ConvolutionBackwardData>("gradient of the input of a convolution", spec, [&] {
       return std::make_shared<const ConvolutionBackwardData>(spec);

@@ -28,19 +28,28 @@ std::string onednn_isa() {
     case dnnl_cpu_isa_avx512_core_amx:
       return "avx512_core_amx";
     default:
-      return dnnl_get_effective_cpu_isa() > dnnl_cpu_isa_avx512_core_bf16 ? "newer than avx512_core_bf16"
-                                                                          : "generic";
+      return has_bfloat16() ? "newer than avx512_core_bf16" : "generic";
   }
 }
 
-bool has_bfloat16() {
-  return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
+namespace {
+
+/// Whether oneDNN uses all that `isa` stands for: its names are sets of bits, and not in order.
+bool has(dnnl_cpu_isa_t isa) {
+  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & static_cast<unsigned>(isa)) ==
+         static_cast<unsigned>(isa);
 }
 
-bool has_own_kernels(DType dtype) {
+}  // namespace
+
+bool has_bfloat16() {
+  return has(dnnl_cpu_isa_avx512_core_bf16);
+}
+
+bool has_own_kernels([[maybe_unused]] DType dtype) {
 #ifdef GLNET_AVX512_KERNELS
   return dtype == DType::bfloat16  ? has_bfloat16()
-         : dtype == DType::float32 ? dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core
+         : dtype == DType::float32 ? has(dnnl_cpu_isa_avx512_core)
                                    : false;
 #else
   return false;

@@ -15,9 +15,10 @@ namespace {
 /// Of b at a time. Half of a second-level cache of 512 KB, beside the pixels of a block.
 constexpr int64_t kPanelBytes = 192 << 10;
 /// Pixels of a block: 16 tiles share what a panel's b costs to read.
-constexpr int64_t kBlockRows = 96;
-/// Where pixels have few channels and whole rows are handed over: what takes them is spared ends of blocks.
-constexpr int64_t kHandedRows = 1024;
+constexpr int64_t kBlockPixels = 96;
+/// The same where whole rows are handed over and pixels have few channels: what pools them joins rows of two
+/// blocks, and so of as few as fit the cache.
+constexpr int64_t kHandedPixels = 1024;
 /// With fewer channels whole rows of the kernel are taps.
 constexpr int64_t kFewChannels = 16;
 
@@ -57,7 +58,7 @@ DirectConvolution::DirectConvolution(const ConvolutionSpec& spec)
   // Threads have as many blocks, of much the same size.
   step_ = spec.by_rows ? spec_.output_width() : 1;
   const int64_t steps = spec_.output_pixels() / step_;
-  const int64_t most_pixels = spec.by_rows && copies_ ? kHandedRows : kBlockRows;
+  const int64_t most_pixels = spec.by_rows && copies_ ? kHandedPixels : kBlockPixels;
   blocks_ =
       divide_up(divide_up(steps, std::max<int64_t>(most_pixels / step_, 1)), spec_.threads) * spec_.threads;
   blocks_ = std::min(blocks_, divide_up(steps, spec.by_rows ? 1 : kTileRows));
@@ -241,6 +242,11 @@ void DirectConvolution::run_block(int64_t begin, int64_t end, const Block& block
             pointers + tile * taps_ * kTileRows + i - first_of(tile));
       if (++column == width) column = 0, ++line;
     }
+    // A tile may fetch a row more than the next one has.
+    const int64_t count = first_of(tile + 1) - first_of(tile);
+    const void** row = pointers + tile * taps_ * kTileRows;
+    for (int64_t t = 0; count < kTileRows && t < taps_; ++t, row += kTileRows)
+      std::fill(row + count, row + kTileRows, row[0]);
   }
 
   void* c[kTileRows];

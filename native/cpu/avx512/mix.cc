@@ -10,7 +10,7 @@ template <int kPixels>
 GLNET_AVX512 [[gnu::always_inline]] inline void mix(bfloat16* y, const bfloat16* const (&x)[kPixels],
                                                     const __m512 (&w)[kPixels], int64_t at, __mmask16 lanes) {
   __m512 sum = _mm512_mul_ps(w[kPixels - 1], load16(x[kPixels - 1] + at, lanes));
-  if (kPixels > 1) sum = _mm512_fmadd_ps(w[kPixels - 2], load16(x[kPixels - 2] + at, lanes), sum);
+  if constexpr (kPixels > 1) sum = _mm512_fmadd_ps(w[kPixels - 2], load16(x[kPixels - 2] + at, lanes), sum);
   if constexpr (kPixels == 4) {
     const __m512 upper = _mm512_mul_ps(w[1], load16(x[1] + at, lanes));
     sum = _mm512_add_ps(_mm512_fmadd_ps(w[0], load16(x[0] + at, lanes), upper), sum);

@@ -1,5 +1,5 @@
 // Weighted sums of pixels in bfloat16, for processors with AVX-512 for it: without, most of the time goes
-// into rounding.
+// into rounding. Subnormal numbers become zero.
 #pragma once
 
 #include <cstdint>

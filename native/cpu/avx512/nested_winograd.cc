@@ -14,7 +14,9 @@ namespace glnet::cpu {
 namespace {
 
 constexpr int64_t kSide = F3::kSide, kN = kSide + 2, kProducts = kN * kN;
-constexpr int64_t kTilesAtOnce = 24;  ///< whose transforms stay in the cache
+constexpr int64_t kTilesAtOnce = 24;    ///< whose transforms stay in the cache
+constexpr int64_t kMostParts = 3;       ///< of a kernel along a side: of 9 x 9
+constexpr int64_t kMostRing = 8 << 20;  ///< bytes of products of a thread
 
 /// A row of tiles of y. `rows` are the products of the rows of tiles of x that it reads, [products, tiles,
 /// columns]; the parts of the kernel lie one after the other in a tile's columns.
@@ -55,9 +57,11 @@ struct NestedWinograd::Maps {
 };
 
 bool NestedWinograd::suits(const ConvolutionSpec& spec) {
+  const int64_t parts = spec.kernel_height / kSide;
+  const int64_t ring = 4 * parts * kProducts * (spec.width / kSide + parts) * parts * parts * spec.outputs;
   return has_own_kernels(spec.input) && spec.kernel_height == spec.kernel_width &&
-         spec.kernel_height % 3 == 0 && spec.kernel_height > 3 && spec.stride == 1 &&
-         spec.channels % 32 == 0 && spec.outputs <= kPanelColumns;
+         spec.kernel_height == parts * kSide && parts > 1 && parts <= kMostParts && spec.stride == 1 &&
+         spec.channels % 32 == 0 && spec.outputs <= kPanelColumns && ring <= kMostRing;
 }
 
 double NestedWinograd::cost(const ConvolutionSpec& spec) {
@@ -179,7 +183,7 @@ void NestedWinograd::run_block(const Maps& maps, int64_t map, int64_t begin, int
   auto* ring = reinterpret_cast<float*>(scratch + input_bytes());
   auto* rows = reinterpret_cast<float*>(scratch + input_bytes() + ring_bytes());
   const auto products_of = [&](int64_t row) { return ring + row % parts_ * kProducts * next; };
-  std::vector<const float*> parts(static_cast<size_t>(parts_));
+  const float* parts[kMostParts];
   for (int64_t row = begin; row < end + parts_ - 1; ++row) {
     if (element_ == 4) {
       multiply_row(maps, map, row, reinterpret_cast<float*>(scratch), products_of(row));
@@ -188,8 +192,8 @@ void NestedWinograd::run_block(const Maps& maps, int64_t map, int64_t begin, int
     }
     const int64_t tile = row - parts_ + 1, top = tile * kSide;
     if (tile < begin) continue;
-    for (int64_t a = 0; a < parts_; ++a) parts[static_cast<size_t>(a)] = products_of(tile + a);
-    sum_parts(parts.data(), parts_, across_, next, columns_, spec_.outputs, spec_.output_width(), rows);
+    for (int64_t a = 0; a < parts_; ++a) parts[a] = products_of(tile + a);
+    sum_parts(parts, parts_, across_, next, columns_, spec_.outputs, spec_.output_width(), rows);
     const int64_t first = map * spec_.output_height() + top;
     take(first, first + std::min(kSide, spec_.output_height() - top), rows);
   }

@@ -44,7 +44,7 @@ struct PanelTile {
   const void* const* addend = nullptr;  ///< rows of c's type, or nullptr; may be c
   bool relu = false;
   bool fetches = false;  ///< what the tile reads and writes at its end lies far apart: fetch it before
-  const void* const* next = nullptr;  ///< or nullptr: rows of the next tile to fetch meanwhile, with one tap
+  const void* const* next = nullptr;  ///< or nullptr: kTileRows rows to fetch meanwhile, with one tap
 };
 
 using PanelKernel = void (*)(const PanelTile&);

@@ -149,7 +149,7 @@ int64_t Winograd::output_bytes() const {
 /// over.
 int64_t Winograd::thread_bytes() const {
   const int64_t rows = spec_.by_rows ? block_tiles_ / across_ * side_ : 0;
-  return input_bytes() + output_bytes() + divide_up(4 * rows * spec_.output_width() * spec_.outputs, 64) * 64;
+  return input_bytes() + output_bytes() + align(4 * rows * spec_.output_width() * spec_.outputs);
 }
 
 size_t Winograd::workspace_bytes() const {

@@ -1,7 +1,7 @@
 // Winograd's algorithm (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4)
 // for 3 x 3 kernels of stride 1: in float32 F(4 x 4, 3 x 3), 36 products for 16 pixels instead of 144, with
 // rounding errors of about 1e-6 of the largest value; in bfloat16 F(2 x 2, 3 x 3), 16 for 4 instead of 36:
-// its factors are 1 and -1, so that what is rounded to bfloat16 is no more than twice as large. For
+// its factors are 1 and -1, so that what is rounded to bfloat16 are sums of four pixels. For
 // processors with AVX-512.
 #pragma once
 

@@ -15,7 +15,9 @@ inline int64_t next_product(int64_t elements, int64_t element) {
   return elements + 64 / element;
 }
 
-/// The transforms of one row or column: y = B^T x of an input, y = G x of a kernel, y = A^T x of an output.
+// A form has the transforms of one row or column: y = B^T x of an input, y = G x of a kernel, y = A^T x of an
+// output. `next` and `next_y` are from an element to the next one.
+
 /// Polynomials are interpolated at 0, 1, -1 and infinity.
 struct F2 {
   static constexpr int kSide = 2;
@@ -73,8 +75,7 @@ struct F3 {
   }
 };
 
-/// The transforms of one row or column, y = B^T x, y = G x and y = A^T x, for polynomials that are
-/// interpolated at 0, a, -a, b, -b and infinity. With these a and b the rounding errors are half of what they
+/// Interpolated at 0, a, -a, b, -b and infinity. With these a and b the rounding errors are half of what they
 /// are with 1 and 2.
 struct F4 {
   static constexpr int kSide = 4;
