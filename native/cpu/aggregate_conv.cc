@@ -4,7 +4,8 @@
 // them up for each pixel of y: per row of y first down the columns, to k maps (one for each column of the
 // kernel) of one row of the source's width, then along the row. A tap that steps outside the target grid has
 // no term, so that the zero padding is exact. With few outputs a source on the target grid goes half this
-// way: one convolution by each column of the kernel gives k maps, and the gather adds them up along the row.
+// way, unless its convolution has a cheaper form (Convolution::cost): one convolution by each column of the
+// kernel gives k maps, and the gather adds them up along the row.
 // Products of sources that lie alike are added up before they are gathered.
 //
 // The products of all sources are alive together, so that y is written once: the outputs are done in slices,

@@ -37,7 +37,7 @@ export class ConvBatchNorm {
     this.#name = parameters.at(conv).name;
   }
 
-  /** Whether {@link forward} gives its result in the residual's memory, and {@link forwardPooled} keeps no map. */
+  /** Whether {@link forward} gives its result in the residual's memory, and {@link forwardPooled} is one op. */
   get runsInPlace(): boolean {
     return !this.#statistics && !this.#weight.device.tape;
   }
