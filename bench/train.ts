@@ -11,7 +11,6 @@
  * Images (JPEG) and masks (PNG) are read from files by the loader that training has, each decoded anew, beside the
  * computation: reported is what that takes alone, and how long a step waits for it.
  */
-
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

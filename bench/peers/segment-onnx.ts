@@ -6,7 +6,6 @@
  * From the pixels and the downsampled image to the logits of all patches: without loading of weights, and without the
  * labels' stitching. The image is random. Exit code 3: there is no onnxruntime-node.
  */
-
 import { parseArgs } from 'node:util';
 import { processPeakBytes } from '../../src/peak-memory';
 import { patchGrid } from '../../src/tiling';

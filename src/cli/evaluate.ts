@@ -1,5 +1,4 @@
 /** `glnet evaluate`: how well a model segments a labelled data set. */
-
 import path from 'node:path';
 import type { ClassInfo, ModelConfig } from '../checkpoint/model-file';
 import type { DatasetFormat } from '../datasets/classes';

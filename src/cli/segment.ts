@@ -1,5 +1,4 @@
 /** `glnet segment`: masks of images, a batch at a time. */
-
 import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';

@@ -1,5 +1,4 @@
 /** The library's front door: a model that segments images. */
-
 import {
   type ClassInfo,
   type Mode,

@@ -36,7 +36,6 @@ struct DirectConvolution::Block {
 bool DirectConvolution::suits(const ConvolutionSpec& spec) {
   if (!has_own_kernels(spec.input)) return false;
   const bool narrow = spec.input == DType::bfloat16;
-  if (!narrow && spec.input != DType::float32) return false;
   if (spec.output != DType::float32 && !(narrow && spec.output == DType::bfloat16)) return false;
   if (spec.channels < kFewChannels) return spec.kernel_width > 1 && spec.kernel_width * spec.channels >= 16;
   return !narrow || spec.channels % 2 == 0;
@@ -49,20 +48,14 @@ DirectConvolution::DirectConvolution(const ConvolutionSpec& spec)
       copies_(spec.channels < kFewChannels),
       pixel_(spec.channels + (element_ == 2 ? spec.channels % 2 : 0)),
       taps_(spec.kernel_height * (copies_ ? 1 : spec.kernel_width)),
-      inner_(copies_ ? spec.kernel_width * pixel_ : pixel_) {
+      inner_(copies_ ? spec.kernel_width * pixel_ : pixel_),
+      blocks_(spec.output_pixels(), spec.by_rows && copies_ ? kHandedPixels : kBlockPixels,
+              spec.by_rows ? spec.output_width() : 0, spec.threads) {
   layout_ = "panels";
   const int64_t most = kPanelBytes / (kPanelColumns * element_);  // elements of a row of a
   const int64_t parts = divide_up(inner_, most);
   inner_at_once_ = divide_up(divide_up(inner_, parts), 2) * 2;
   taps_at_once_ = parts > 1 ? 1 : divide_up(taps_, divide_up(taps_ * inner_, most));
-  // Threads have as many blocks, of much the same size.
-  step_ = spec.by_rows ? spec_.output_width() : 1;
-  const int64_t steps = spec_.output_pixels() / step_;
-  const int64_t most_pixels = spec.by_rows && copies_ ? kHandedPixels : kBlockPixels;
-  blocks_ =
-      divide_up(divide_up(steps, std::max<int64_t>(most_pixels / step_, 1)), spec_.threads) * spec_.threads;
-  blocks_ = std::min(blocks_, divide_up(steps, spec.by_rows ? 1 : kTileRows));
-  block_rows_ = divide_up(steps, blocks_) * step_;
 }
 
 size_t DirectConvolution::packed_bytes() const {
@@ -71,18 +64,20 @@ size_t DirectConvolution::packed_bytes() const {
 }
 
 int64_t DirectConvolution::pointer_bytes() const {
-  return align(divide_up(block_rows_, kTileRows) * kTileRows * taps_ * static_cast<int64_t>(sizeof(void*)));
+  return align(divide_up(blocks_.largest(), kTileRows) * kTileRows * taps_ *
+               static_cast<int64_t>(sizeof(void*)));
 }
 
 int64_t DirectConvolution::partial_bytes() const {
   if (taps_at_once_ == taps_ && inner_at_once_ >= inner_) return 0;
-  return align(4 * divide_up(block_rows_, kTileRows) * kTileRows * kPanelColumns);
+  return align(4 * divide_up(blocks_.largest(), kTileRows) * kTileRows * kPanelColumns);
 }
 
 /// Of a thread: pointers of all taps of a block, the sums of a panel if they are made in parts, and of all
 /// panels if they are handed over.
 int64_t DirectConvolution::thread_bytes() const {
-  return pointer_bytes() + partial_bytes() + (spec_.by_rows ? align(4 * block_rows_ * spec_.outputs) : 0);
+  return pointer_bytes() + partial_bytes() +
+         (spec_.by_rows ? align(4 * blocks_.largest() * spec_.outputs) : 0);
 }
 
 size_t DirectConvolution::workspace_bytes() const {
@@ -196,10 +191,8 @@ void DirectConvolution::for_blocks(Block& block, const void* x, void* workspace,
   } else {
     std::memset(first, 0, static_cast<size_t>(pixel_ * element_));
   }
-  const int64_t steps = spec_.output_pixels() / step_;
-  parallel_for(spec_.threads, blocks_, [&](int64_t i) {
-    body(steps * i / blocks_ * step_, steps * (i + 1) / blocks_ * step_,
-         scratch + omp_get_thread_num() * thread_bytes());
+  parallel_for(spec_.threads, blocks_.count, [&](int64_t i) {
+    body(blocks_.begin(i), blocks_.begin(i + 1), scratch + omp_get_thread_num() * thread_bytes());
   });
 }
 
@@ -220,9 +213,9 @@ void DirectConvolution::run_rows(const void* x, const void* packed, void* worksp
   Block block;
   block.packed = static_cast<const std::byte*>(packed);
   for_blocks(block, x, workspace, [&](int64_t begin, int64_t end, std::byte* scratch) {
-    std::byte* sums = scratch + thread_bytes() - align(4 * block_rows_ * spec_.outputs);
+    std::byte* sums = scratch + thread_bytes() - align(4 * blocks_.largest() * spec_.outputs);
     run_block(begin, end, block, sums, scratch);
-    take(begin / step_, end / step_, reinterpret_cast<const float*>(sums));
+    take(begin / blocks_.step, end / blocks_.step, reinterpret_cast<const float*>(sums));
   });
 }
 
@@ -262,8 +255,6 @@ void DirectConvolution::run_block(int64_t begin, int64_t end, const Block& block
     tile.relu = spec_.relu;
     tile.c = c;
     tile.addend = block.addend ? addend : nullptr;
-    const PanelKernel kernels[2] = {panel_kernel(spec_.input, spec_.output, kTileRows, tile.columns),
-                                    panel_kernel(spec_.input, spec_.output, kTileRows - 1, tile.columns)};
     for (int64_t t = 0; t < taps_; t += taps_at_once_) {
       tile.taps = std::min(taps_at_once_, taps_ - t);
       for (int64_t k = 0; k < inner_; k += inner_at_once_) {
@@ -292,9 +283,7 @@ void DirectConvolution::run_block(int64_t begin, int64_t end, const Block& block
           tile.next = taps_ == 1 && inner_at_once_ == inner_ && output == 0 && i + 1 < tiles
                           ? pointers + (i + 1) * kTileRows
                           : nullptr;
-          const int64_t missing = kTileRows - tile.rows;
-          (missing < 2 ? kernels[missing]
-                       : panel_kernel(spec_.input, spec_.output, tile.rows, tile.columns))(tile);
+          panel_kernel(spec_.input, spec_.output, tile.rows, tile.columns)(tile);
         }
       }
     }

@@ -2,6 +2,7 @@
 // pixel of y is a row whose elements lie where its taps are in x. For processors with AVX-512.
 #pragma once
 
+#include "cpu/avx512/panel.h"
 #include "cpu/convolution.h"
 
 namespace glnet::cpu {
@@ -44,9 +45,7 @@ class DirectConvolution : public Convolution {
   int64_t pixel_;                         ///< elements of a pixel of what the taps read
   int64_t taps_, inner_;                  ///< of a pixel of y, and elements of a tap
   int64_t taps_at_once_, inner_at_once_;  ///< such that b of a panel stays in the cache
-  // y is done in blocks of pixels, of whole rows if these are to be handed over.
-  int64_t step_;                 ///< pixels that are not shared out
-  int64_t blocks_, block_rows_;  ///< pixels of a block at most
+  Blocks blocks_;                         ///< of pixels of y, of whole rows if these are to be handed over
 };
 
 }  // namespace glnet::cpu

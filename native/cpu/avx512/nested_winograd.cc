@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <cstring>
-#include <vector>
 
 #include "cpu/avx512/panel.h"
 #include "cpu/avx512/winograd_tiles.h"
@@ -103,40 +102,17 @@ size_t NestedWinograd::workspace_bytes() const {
   return static_cast<size_t>(align(spec_.channels * element_) + spec_.threads * thread_bytes());
 }
 
-/// [panels, products, channels, columns of the panel].
 void NestedWinograd::pack(const void* dense, void* packed) const {
-  const int64_t kernel = spec_.kernel_height, area = kernel * kernel, all = parts_ * parts_ * spec_.outputs;
-  parallel_for(omp_get_max_threads(), divide_up(all, kPanelColumns), [&](int64_t i) {
-    const int64_t first = i * kPanelColumns, panel = panel_columns(all, first);
-    const int64_t step = element_ == 2 ? 2 : 1;  // as a panel's b
-    std::vector<double> kernels(9 * kPanelColumns), products(kProducts * kPanelColumns);
-    std::byte* to = static_cast<std::byte*>(packed) + first * kProducts * spec_.channels * element_;
-    for (int64_t c = 0; c < spec_.channels; ++c) {
-      for (int64_t column = first; column < std::min(first + panel, all); ++column) {
-        const int64_t part = column / spec_.outputs, k = column % spec_.outputs;
-        const int64_t corner =
-            (k * spec_.channels + c) * area + part / parts_ * kSide * kernel + part % parts_ * kSide;
-        for (int64_t t = 0; t < 9; ++t) {
-          const int64_t at = corner + t / 3 * kernel + t % 3;
-          kernels[static_cast<size_t>(t * kPanelColumns + column - first)] =
-              element_ == 4
-                  ? static_cast<double>(static_cast<const float*>(dense)[at])
-                  : static_cast<double>(static_cast<float>(static_cast<const bfloat16*>(dense)[at]));
-        }
-      }
-      transform_kernel<F3>(kernels.data(), products.data());
-      for (int64_t p = 0; p < kProducts; ++p) {
-        const int64_t at = (p * spec_.channels + c / step * step) * panel + c % step;
-        for (int64_t column = 0; column < panel; ++column) {
-          const auto value = static_cast<float>(products[static_cast<size_t>(p * kPanelColumns + column)]);
-          if (element_ == 4) {
-            reinterpret_cast<float*>(to)[at + column * step] = value;
-          } else {
-            reinterpret_cast<bfloat16*>(to)[at + column * step] = bfloat16(value);
-          }
-        }
-      }
-    }
+  const int64_t kernel = spec_.kernel_height, outputs = spec_.outputs;
+  with_type("conv2d", spec_.input, [&](auto t) {
+    using T = decltype(t);
+    pack_kernels<F3>(
+        spec_.channels, parts_ * parts_ * outputs, static_cast<T*>(packed),
+        [&](int64_t column, int64_t c, int64_t y, int64_t x) {
+          const int64_t part = column / outputs, k = column % outputs;
+          const int64_t row = part / parts_ * kSide + y, at = part % parts_ * kSide + x;
+          return static_cast<const T*>(dense)[((k * spec_.channels + c) * kernel + row) * kernel + at];
+        });
   });
 }
 
@@ -144,22 +120,17 @@ void NestedWinograd::run(const void* x, const void* packed, const float* bias, c
                          void* workspace) const {
   const int64_t row = spec_.output_width() * spec_.outputs;
   const void* addend = spec_.accumulate ? y : spec_.residual ? residual : nullptr;
-  const auto value = [&](const void* from, int64_t at) {
-    return spec_.output == DType::float32 ? static_cast<const float*>(from)[at]
-                                          : static_cast<float>(static_cast<const bfloat16*>(from)[at]);
-  };
-  run_rows(x, packed, workspace, [&](int64_t begin, int64_t end, const float* sums) {
-    for (int64_t i = begin * row; i < end * row; ++i) {
-      float v = sums[i - begin * row];
-      if (spec_.bias) v += bias[i % spec_.outputs];
-      if (addend) v += value(addend, i);
-      if (spec_.relu && v < 0) v = 0;
-      if (spec_.output == DType::float32) {
-        static_cast<float*>(y)[i] = v;
-      } else {
-        static_cast<bfloat16*>(y)[i] = bfloat16(v);
+  with_type("conv2d", spec_.output, [&](auto t) {
+    using Y = decltype(t);
+    run_rows(x, packed, workspace, [&](int64_t begin, int64_t end, const float* sums) {
+      for (int64_t i = begin * row; i < end * row; ++i) {
+        float v = sums[i - begin * row];
+        if (spec_.bias) v += bias[i % spec_.outputs];
+        if (addend) v += static_cast<float>(static_cast<const Y*>(addend)[i]);
+        if (spec_.relu && v < 0) v = 0;
+        static_cast<Y*>(y)[i] = Y(v);
       }
-    }
+    });
   });
 }
 
@@ -185,11 +156,9 @@ void NestedWinograd::run_block(const Maps& maps, int64_t map, int64_t begin, int
   const auto products_of = [&](int64_t row) { return ring + row % parts_ * kProducts * next; };
   const float* parts[kMostParts];
   for (int64_t row = begin; row < end + parts_ - 1; ++row) {
-    if (element_ == 4) {
-      multiply_row(maps, map, row, reinterpret_cast<float*>(scratch), products_of(row));
-    } else {
-      multiply_row(maps, map, row, reinterpret_cast<bfloat16*>(scratch), products_of(row));
-    }
+    with_type("conv2d", spec_.input, [&](auto t) {
+      multiply_row(maps, map, row, reinterpret_cast<decltype(t)*>(scratch), products_of(row));
+    });
     const int64_t tile = row - parts_ + 1, top = tile * kSide;
     if (tile < begin) continue;
     for (int64_t a = 0; a < parts_; ++a) parts[a] = products_of(tile + a);
@@ -212,12 +181,7 @@ void NestedWinograd::multiply_row(const Maps& maps, int64_t map, int64_t row, T*
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t left = tile * kSide - spec_.padding_width;
       const T* from[kProducts];
-      for (int64_t p = 0; p < kProducts; ++p) {
-        const int64_t at = top + p / kN, pixel = left + p % kN;
-        const bool inside = at >= 0 && at < spec_.height && pixel >= 0 && pixel < spec_.width;
-        from[p] = inside ? x + ((map * spec_.height + at) * spec_.width + pixel) * channels
-                         : reinterpret_cast<const T*>(maps.zeros);
-      }
+      point_tile<kN>(spec_, x, reinterpret_cast<const T*>(maps.zeros), map, top, left, from);
       transform_input<F3>(from, channels, in + (tile - begin) * channels, next_in);
     }
     const auto* b = reinterpret_cast<const T*>(maps.packed);

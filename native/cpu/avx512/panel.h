@@ -2,6 +2,7 @@
 // the whole inner length. Needs AVX-512, and its bfloat16 instructions for bfloat16.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/dtype.h"
@@ -18,6 +19,23 @@ constexpr int64_t divide_up(int64_t n, int64_t by) {
 constexpr int64_t align(int64_t bytes) {
   return divide_up(bytes, 64) * 64;
 }
+
+/// Rows of a product, shared out in blocks: of at most about `most` rows and at least a tile's, or of whole
+/// steps of rows that stay together. Threads have as many blocks, of much the same size.
+struct Blocks {
+  int64_t step, steps;
+  int64_t count;
+
+  Blocks(int64_t rows, int64_t most, int64_t together, int threads)
+      : step(std::max<int64_t>(together, 1)), steps(rows / step) {
+    count = divide_up(divide_up(steps, std::max<int64_t>(most / step, 1)), threads) * threads;
+    count = std::min(count, together ? steps : divide_up(steps, kTileRows));
+  }
+  /// The first row of a block, or the end of the last one.
+  int64_t begin(int64_t block) const { return steps * block / count * step; }
+  /// Rows of the largest.
+  int64_t largest() const { return divide_up(steps, count) * step; }
+};
 
 /// How many of `columns` the panel from `first` on has, in whole vectors: what is packed of it.
 constexpr int64_t panel_columns(int64_t columns, int64_t first) {

@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <cstring>
-#include <vector>
 
 #include "cpu/avx512/panel.h"
 #include "cpu/avx512/winograd_tiles.h"
@@ -54,39 +53,6 @@ GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish
   }
 }
 
-/// Packs the kernels of a panel, from output `first` on, as [products, channels, columns of the panel], some
-/// channels at a time: written one by one, the rows of all products would fall into the same sets of the
-/// cache.
-template <class F, class T>
-void pack_kernels(const ConvolutionSpec& spec, const T* dense, int64_t first, T* packed) {
-  constexpr int64_t kN = F::kSide + 2, kProducts = kN * kN;
-  constexpr int64_t kStep = std::is_same_v<T, float> ? 1 : 2;  // as a panel's b
-  constexpr int64_t kChannels = 8;
-  const int64_t panel = panel_columns(spec.outputs, first), count = std::min(panel, spec.outputs - first);
-  std::vector<double> kernels(9 * kPanelColumns), products(kProducts * kPanelColumns);
-  std::vector<T> block(kProducts * kChannels * kPanelColumns);
-  for (int64_t begin = 0; begin < spec.channels; begin += kChannels) {
-    for (int64_t c = 0; c < kChannels; ++c) {
-      for (int64_t k = 0; k < count; ++k) {
-        const T* from = dense + ((first + k) * spec.channels + begin + c) * 9;
-        for (int64_t i = 0; i < 9; ++i)
-          kernels[static_cast<size_t>(i * kPanelColumns + k)] =
-              static_cast<double>(static_cast<float>(from[i]));
-      }
-      transform_kernel<F>(kernels.data(), products.data());
-      for (int64_t p = 0; p < kProducts; ++p) {
-        const double* row = products.data() + p * kPanelColumns;
-        T* to = block.data() + (p * kChannels + c / kStep * kStep) * panel + c % kStep;
-        for (int64_t k = 0; k < panel; ++k) to[k * kStep] = T(static_cast<float>(row[k]));
-      }
-    }
-    for (int64_t p = 0; p < kProducts; ++p) {
-      std::memcpy(packed + (p * spec.channels + begin) * panel, block.data() + p * kChannels * panel,
-                  static_cast<size_t>(kChannels * panel) * sizeof(T));
-    }
-  }
-}
-
 /// Pixels of y below which products of pixels are faster: the transformed weights take longer to read.
 constexpr int64_t kFewestPixels = 400;
 /// Of a block's transformed tiles.
@@ -123,14 +89,11 @@ Winograd::Winograd(const ConvolutionSpec& spec)
                 : 2),
       products_((side_ + 2) * (side_ + 2)),
       across_(divide_up(spec.output_width(), side_)),
-      down_(divide_up(spec.output_height(), side_)) {
+      down_(divide_up(spec.output_height(), side_)),
+      blocks_(spec.batch * across_ * down_,
+              std::max<int64_t>(kBlockBytes / (products_ * spec.channels * element_), 4 * kTileRows),
+              spec.by_rows ? across_ : 0, spec.threads) {
   layout_ = "winograd, tiles of " + std::to_string(side_);
-  step_ = spec.by_rows ? across_ : 1;
-  const int64_t steps = spec_.batch * across_ * down_ / step_;
-  const int64_t most = std::max<int64_t>(kBlockBytes / (products_ * spec.channels * element_), 4 * kTileRows);
-  blocks_ = divide_up(divide_up(steps, std::max<int64_t>(most / step_, 1)), spec_.threads) * spec_.threads;
-  blocks_ = std::min(blocks_, divide_up(steps, spec.by_rows ? 1 : kTileRows));
-  block_tiles_ = divide_up(steps, blocks_) * step_;
 }
 
 size_t Winograd::packed_bytes() const {
@@ -138,17 +101,17 @@ size_t Winograd::packed_bytes() const {
 }
 
 int64_t Winograd::input_bytes() const {
-  return align(products_ * next_product(block_tiles_ * spec_.channels, element_) * element_);
+  return align(products_ * next_product(blocks_.largest() * spec_.channels, element_) * element_);
 }
 
 int64_t Winograd::output_bytes() const {
-  return align(products_ * next_product(block_tiles_ * kPanelColumns, 4) * 4);
+  return align(products_ * next_product(blocks_.largest() * kPanelColumns, 4) * 4);
 }
 
 /// Of a thread: transformed tiles, their products by a panel, and all rows of y if these are to be handed
 /// over.
 int64_t Winograd::thread_bytes() const {
-  const int64_t rows = spec_.by_rows ? block_tiles_ / across_ * side_ : 0;
+  const int64_t rows = spec_.by_rows ? blocks_.largest() / across_ * side_ : 0;
   return input_bytes() + output_bytes() + align(4 * rows * spec_.output_width() * spec_.outputs);
 }
 
@@ -169,12 +132,11 @@ void Winograd::with_types(const Body& body) const {
 }
 
 void Winograd::pack(const void* dense, void* packed) const {
-  const int64_t panels = divide_up(spec_.outputs, kPanelColumns);
-  parallel_for(omp_get_max_threads(), panels, [&](int64_t i) {
-    const int64_t first = i * kPanelColumns, at = first * products_ * spec_.channels;
-    with_types([&]<class F, class T>() {
-      pack_kernels<F>(spec_, static_cast<const T*>(dense), first, static_cast<T*>(packed) + at);
-    });
+  with_types([&]<class F, class T>() {
+    pack_kernels<F>(spec_.channels, spec_.outputs, static_cast<T*>(packed),
+                    [&](int64_t k, int64_t c, int64_t row, int64_t column) {
+                      return static_cast<const T*>(dense)[((k * spec_.channels + c) * 3 + row) * 3 + column];
+                    });
   });
 }
 
@@ -184,11 +146,10 @@ void Winograd::for_blocks(Maps& maps, void* workspace, const Body& body) const {
   const int64_t zero_bytes = align(spec_.channels * element_);
   std::memset(zeros, 0, static_cast<size_t>(zero_bytes));
   maps.zeros = zeros;
-  const int64_t steps = spec_.batch * across_ * down_ / step_;
-  parallel_for(spec_.threads, blocks_, [&](int64_t i) {
-    const int64_t begin = steps * i / blocks_ * step_, end = steps * (i + 1) / blocks_ * step_;
+  parallel_for(spec_.threads, blocks_.count, [&](int64_t i) {
     std::byte* scratch = zeros + zero_bytes + omp_get_thread_num() * thread_bytes();
-    body(begin, end, scratch, reinterpret_cast<float*>(scratch + input_bytes() + output_bytes()));
+    body(blocks_.begin(i), blocks_.begin(i + 1), scratch,
+         reinterpret_cast<float*>(scratch + input_bytes() + output_bytes()));
   });
 }
 
@@ -230,8 +191,8 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
   constexpr int64_t kN = F::kSide + 2;
   const int64_t count = end - begin, channels = spec_.channels, outputs = spec_.outputs;
   const int64_t height = spec_.output_height(), width = spec_.output_width();
-  const int64_t next_in = next_product(block_tiles_ * channels, element_),
-                next_out = next_product(block_tiles_ * kPanelColumns, 4);
+  const int64_t next_in = next_product(blocks_.largest() * channels, element_),
+                next_out = next_product(blocks_.largest() * kPanelColumns, 4);
   auto* in = reinterpret_cast<T*>(scratch);
   auto* out = reinterpret_cast<float*>(scratch + input_bytes());
   const auto* x = static_cast<const T*>(maps.x);
@@ -240,14 +201,7 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
     const int64_t top = tile / across_ % down_ * side_ - spec_.padding_height,
                   left = tile % across_ * side_ - spec_.padding_width;
     const T* from[kN * kN];
-    for (int64_t row = 0; row < kN; ++row) {
-      for (int64_t column = 0; column < kN; ++column) {
-        const int64_t at = top + row, pixel = left + column;
-        const bool inside = at >= 0 && at < spec_.height && pixel >= 0 && pixel < spec_.width;
-        from[row * kN + column] = inside ? x + ((map * spec_.height + at) * spec_.width + pixel) * channels
-                                         : reinterpret_cast<const T*>(maps.zeros);
-      }
-    }
+    point_tile<kN>(spec_, x, static_cast<const T*>(maps.zeros), map, top, left, from);
     transform_input<F>(from, channels, in + i * channels, next_in);
   }
 

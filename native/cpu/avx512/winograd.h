@@ -5,6 +5,7 @@
 // processors with AVX-512.
 #pragma once
 
+#include "cpu/avx512/panel.h"
 #include "cpu/convolution.h"
 
 namespace glnet::cpu {
@@ -40,9 +41,7 @@ class Winograd : public Convolution {
   int64_t element_;          ///< bytes
   int64_t side_, products_;  ///< of a tile of y; of a tile and a pair of channels
   int64_t across_, down_;    ///< tiles of a map
-  // Maps are done in blocks of tiles, of whole rows of tiles if they are to be handed over.
-  int64_t step_;                  ///< tiles that are not shared out
-  int64_t blocks_, block_tiles_;  ///< tiles of a block at most
+  Blocks blocks_;            ///< of tiles, of whole rows of them if rows are to be handed over
 };
 
 }  // namespace glnet::cpu

@@ -2,10 +2,17 @@
 // 3) for tiles of n x n pixels: of a tile of x, of a kernel, and back to a tile of y.
 #pragma once
 
+#include <omp.h>
+
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
 
 #include "cpu/avx512/panel.h"
 #include "cpu/avx512/vector.h"
+#include "cpu/convolution.h"
+#include "cpu/parallel.h"
 
 namespace glnet::cpu {
 
@@ -151,6 +158,56 @@ GLNET_AVX512 void transform_kernel(const double* from, double* to) {
     for (int row = 0; row < kN; ++row) F::kernel(y + row * 3, 1, z + row * kN, 1);
 #pragma GCC unroll 8
     for (int i = 0; i < kN * kN; ++i) _mm512_storeu_pd(to + i * kPanelColumns + k, z[i]);
+  }
+}
+
+/// Packs 3 x 3 kernels for a product by panels: [panels, products, channels, columns of the panel], as a
+/// panel's b. The kernel of column k and channel c has kernel(k, c, row, column). Some channels are done at a
+/// time: written one by one, the rows of all products would fall into the same sets of the cache.
+template <class F, class T, class Kernel>
+void pack_kernels(int64_t channels, int64_t columns, T* packed, const Kernel& kernel) {
+  constexpr int64_t kN = F::kSide + 2, kProducts = kN * kN;
+  constexpr int64_t kStep = std::is_same_v<T, float> ? 1 : 2;
+  constexpr int64_t kChannels = 8;
+  parallel_for(omp_get_max_threads(), divide_up(columns, kPanelColumns), [&](int64_t i) {
+    const int64_t first = i * kPanelColumns, panel = panel_columns(columns, first);
+    const int64_t count = std::min(panel, columns - first);
+    T* to_panel = packed + first * kProducts * channels;
+    std::vector<double> kernels(9 * kPanelColumns), products(kProducts * kPanelColumns);
+    std::vector<T> block(kProducts * kChannels * kPanelColumns);
+    for (int64_t begin = 0; begin < channels; begin += kChannels) {
+      for (int64_t c = 0; c < kChannels; ++c) {
+        for (int64_t k = 0; k < count; ++k) {
+          for (int64_t t = 0; t < 9; ++t)
+            kernels[static_cast<size_t>(t * kPanelColumns + k)] =
+                static_cast<double>(static_cast<float>(kernel(first + k, begin + c, t / 3, t % 3)));
+        }
+        transform_kernel<F>(kernels.data(), products.data());
+        for (int64_t p = 0; p < kProducts; ++p) {
+          const double* row = products.data() + p * kPanelColumns;
+          T* to = block.data() + (p * kChannels + c / kStep * kStep) * panel + c % kStep;
+          for (int64_t k = 0; k < panel; ++k) to[k * kStep] = T(static_cast<float>(row[k]));
+        }
+      }
+      for (int64_t p = 0; p < kProducts; ++p) {
+        std::memcpy(to_panel + (p * channels + begin) * panel, block.data() + p * kChannels * panel,
+                    static_cast<size_t>(kChannels * panel) * sizeof(T));
+      }
+    }
+  });
+}
+
+/// Where the pixels of a tile of `kN` x `kN` at (top, left) of map `map` lie; those outside are `zeros`.
+template <int64_t kN, class T>
+void point_tile(const ConvolutionSpec& spec, const T* x, const T* zeros, int64_t map, int64_t top,
+                int64_t left, const T* (&from)[kN * kN]) {
+  for (int64_t row = 0; row < kN; ++row) {
+    for (int64_t column = 0; column < kN; ++column) {
+      const int64_t at = top + row, pixel = left + column;
+      const bool inside = at >= 0 && at < spec.height && pixel >= 0 && pixel < spec.width;
+      from[row * kN + column] =
+          inside ? x + ((map * spec.height + at) * spec.width + pixel) * spec.channels : zeros;
+    }
   }
 }
 
