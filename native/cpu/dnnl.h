@@ -151,9 +151,6 @@ class DnnlConvolution : public Convolution, DnnlCode {
 
  private:
   size_t scratch_bytes() const { return aligned(primitive_.scratchpad_desc().get_size()); }
-  /// Copies `outer` times [spec.channels, inner] 16-bit elements to [channels(), inner], with zeros at the
-  /// end.
-  void pad(const void* from, int64_t outer, int64_t inner, void* to) const;
   dnnl::convolution_forward::primitive_desc describe() const;
 
   using DnnlCode::spec_;  // there is the same in both
@@ -284,31 +281,13 @@ inline DnnlConvolution::DnnlConvolution(const ConvolutionSpec& spec)
   layout_ = name_of_layout(primitive_.weights_desc());
 }
 
-inline void DnnlConvolution::pad(const void* from, int64_t outer, int64_t inner, void* to) const {
-  parallel_ranges(spec_.threads, outer, [&](int64_t begin, int64_t end) {
-    const int64_t n = spec_.channels * inner, padded = channels() * inner;
-    if (n == 3 && padded == 4) {  // an image's pixels: by memcpy this takes as long as the convolution
-      const auto* x = static_cast<const uint16_t*>(from);
-      for (int64_t i = begin; i < end; ++i) {
-        const uint64_t pixel = x[3 * i] | uint64_t{x[3 * i + 1]} << 16 | uint64_t{x[3 * i + 2]} << 32;
-        std::memcpy(static_cast<uint16_t*>(to) + 4 * i, &pixel, sizeof pixel);
-      }
-      return;
-    }
-    for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(static_cast<uint16_t*>(to) + i * padded, static_cast<const uint16_t*>(from) + i * n,
-                  static_cast<size_t>(2 * n));
-      std::memset(static_cast<uint16_t*>(to) + i * padded + n, 0, static_cast<size_t>(2 * (padded - n)));
-    }
-  });
-}
-
 inline void DnnlConvolution::pack(const void* dense, void* packed) const {
   std::vector<uint16_t> padded;
   if (pads_channels()) {
     const int64_t area = spec_.kernel_height * spec_.kernel_width;
     padded.resize(static_cast<size_t>(spec_.outputs * channels() * area));
-    pad(dense, spec_.outputs, area, padded.data());
+    spread_runs(static_cast<const uint16_t*>(dense), spec_.outputs, spec_.channels * area, channels() * area,
+                padded.data());
     dense = padded.data();
   }
   reorder(dense_weight(), dense, primitive_.weights_desc(), packed);
@@ -318,8 +297,11 @@ inline void DnnlConvolution::run(const void* x, const void* packed, const float*
                                  void* y, void* workspace) const {
   const ThreadCount count(spec_.threads);
   if (pads_channels()) {
-    void* padded = static_cast<std::byte*>(workspace) + scratch_bytes();
-    pad(x, spec_.batch * spec_.height * spec_.width, 1, padded);
+    auto* padded = reinterpret_cast<uint16_t*>(static_cast<std::byte*>(workspace) + scratch_bytes());
+    parallel_ranges(spec_.threads, spec_.batch * spec_.height * spec_.width, [&](int64_t begin, int64_t end) {
+      spread_runs(static_cast<const uint16_t*>(x) + begin * spec_.channels, end - begin, spec_.channels,
+                  channels(), padded + begin * channels());
+    });
     x = padded;
   }
   std::unordered_map<int, dnnl::memory> arguments{

@@ -136,25 +136,11 @@ void DirectConvolution::copy(const std::byte* x, std::byte* to) const {
       if (pixel_ == spec_.channels) {
         std::memcpy(line + margin, from, static_cast<size_t>(row - 2 * margin));
       } else {
-        spread(reinterpret_cast<const uint16_t*>(from), reinterpret_cast<uint16_t*>(line + margin));
+        spread_runs(reinterpret_cast<const uint16_t*>(from), spec_.width, spec_.channels, pixel_,
+                    reinterpret_cast<uint16_t*>(line + margin));
       }
     }
   });
-}
-
-/// Copies a row of pixels of bfloat16 with an element of zero after each.
-void DirectConvolution::spread(const uint16_t* from, uint16_t* to) const {
-  if (spec_.channels == 3) {  // an image's pixels: by memcpy this takes as long as the convolution
-    for (int64_t x = 0; x < spec_.width; ++x, from += 3, to += 4) {
-      const uint64_t pixel = from[0] | uint64_t{from[1]} << 16 | uint64_t{from[2]} << 32;
-      std::memcpy(to, &pixel, sizeof pixel);
-    }
-    return;
-  }
-  for (int64_t x = 0; x < spec_.width; ++x, from += spec_.channels, to += pixel_) {
-    std::memcpy(to, from, static_cast<size_t>(2 * spec_.channels));
-    to[spec_.channels] = 0;
-  }
 }
 
 /// Where the taps of the pixel of y at (row, column) of map `n` lie; those of two pixels are `kTileRows`

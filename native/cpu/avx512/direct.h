@@ -30,7 +30,6 @@ class DirectConvolution : public Convolution {
   int64_t padded_height() const { return spec_.height + 2 * spec_.padding_height; }
   int64_t padded_width() const { return spec_.width + 2 * spec_.padding_width; }
   void copy(const std::byte* x, std::byte* to) const;
-  void spread(const uint16_t* from, uint16_t* to) const;
   void pack_columns(const std::byte* dense, int64_t first, std::byte* packed) const;
   void point(const Block& block, int64_t n, int64_t row, int64_t column, const void** pointers) const;
   /// Calls body(begin, end, scratch of the thread) for blocks of pixels of y.
