@@ -69,7 +69,7 @@ function run(program: string, args: readonly string[]): string {
     cwd: root,
     encoding: 'utf8',
     // As the addon sets it: beside other processes, threads that wait must not spin for long.
-    env: { GOMP_SPINCOUNT: '1000', ...process.env },
+    env: { GOMP_SPINCOUNT: '5000', ...process.env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status ?? error}\n${stdout}`);

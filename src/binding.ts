@@ -22,7 +22,7 @@ let addon: typeof Addon | undefined;
 
 // OpenMP threads spin while they wait. For long (GNU's default), and a busy machine crawls; not at all, and small
 // kernels wait for the system to wake a thread. The runtime reads this once, when the addon is loaded.
-if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= '1000';
+if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= '5000';
 
 /**
  * The addon, loaded at first use.

@@ -1,6 +1,7 @@
 // The module: the class Device, what it can do, and what the machine is.
 
 #include <napi.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -69,6 +70,9 @@ class Product final : public Napi::AsyncWorker {
   void Execute() override {
     const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     cpu::multiply_in_double(threads, rows_, inner_, columns_, a_, b_, c_);
+    // This thread's team would stay: with more threads of OpenMP's than cores, all of them sleep between
+    // loops rather than spin, those of devices too.
+    omp_pause_resource_all(omp_pause_soft);
   }
   void OnOK() override { promise_.Resolve(kept_.Get("c")); }
   void OnError(const Napi::Error& error) override { promise_.Reject(error.Value()); }

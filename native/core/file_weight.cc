@@ -18,8 +18,8 @@
 namespace glnet {
 namespace {
 
-// Read at a time: small enough to stay in the cache until it has arrived.
-constexpr int64_t kElements = int64_t{1} << 16;
+// Read at a time: small enough for the stack, and to stay in the cache until it has arrived.
+constexpr int64_t kElements = int64_t{1} << 13;
 
 template <class Stored, class Element>
 void convert(const FileWeight& w, int64_t first, int64_t count, const Stored* from, Element* to) {
@@ -40,12 +40,12 @@ void convert(const FileWeight& w, int64_t first, int64_t count, const Stored* fr
 template <class Stored, class Element>
 void bring_part(const FileWeight& w, Engine& engine, int64_t first, Element* to) {
   const int64_t count = std::min(kElements, w.elements - first);
-  std::vector<Stored> stored(static_cast<size_t>(count));
-  std::vector<Element> elements(stored.size());
+  Stored stored[kElements];
+  Element elements[kElements];
   w.file->read(w.position + static_cast<uint64_t>(first) * sizeof(Stored),
-               static_cast<size_t>(count) * sizeof(Stored), stored.data());
-  convert(w, first, count, stored.data(), elements.data());
-  engine.upload(to + first, elements.data(), static_cast<size_t>(count) * sizeof(Element));
+               static_cast<size_t>(count) * sizeof(Stored), stored);
+  convert(w, first, count, stored, elements);
+  engine.upload(to + first, elements, static_cast<size_t>(count) * sizeof(Element));
 }
 
 template <class Stored, class Element>
