@@ -1,8 +1,7 @@
 // Large kernels to few outputs as a grid of 3 x 3 kernels, each by Winograd's F(3 x 3, 3 x 3): tiles of 3 x 3
 // pixels lie as the parts of the kernel do, so that a tile of x is transformed once for all of them. A pixel
-// of a 9 x 9 kernel takes 25 products instead of 81. Rounding errors are about 1e-6 of the largest value in
-// float32; in bfloat16, where what is multiplied is rounded, 0.5 to 1.5 per cent of a map's spread on random
-// maps, and nothing to be seen in the labels and confidences of real images. For processors with AVX-512.
+// of a 9 x 9 kernel takes 25 products instead of 81, with the rounding errors of winograd.h. For processors
+// with AVX-512.
 #pragma once
 
 #include "cpu/convolution.h"

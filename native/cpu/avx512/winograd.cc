@@ -57,9 +57,17 @@ GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish
 constexpr int64_t kFewestPixels = 400;
 /// Of a block's transformed tiles.
 constexpr int64_t kBlockBytes = 512 << 10;
-/// Transformed weights for each pixel of y: with more, tiles of 4 save little time, since the weights take
+/// Transformed weights for each pixel of y: with more, larger tiles save little time, since the weights take
 /// longer to read, and cost much memory.
 constexpr int64_t kMostWeights = 4096;
+
+/// Of a tile of y. In bfloat16 the errors of tiles of 4 would be larger by half than those of 3.
+int64_t side_of(const ConvolutionSpec& spec) {
+  const int64_t side = spec.input == DType::float32 ? F4::kSide : F3::kSide,
+                products = (side + 2) * (side + 2);
+  const bool pays = products * spec.channels * spec.outputs <= kMostWeights * spec.output_pixels();
+  return pays ? side : F2::kSide;
+}
 
 }  // namespace
 
@@ -83,10 +91,7 @@ bool Winograd::suits(const ConvolutionSpec& spec) {
 Winograd::Winograd(const ConvolutionSpec& spec)
     : Convolution(spec),
       element_(static_cast<int64_t>(size_of(spec.input))),
-      side_(spec.input == DType::float32 &&
-                    36 * spec.channels * spec.outputs <= kMostWeights * spec.output_pixels()
-                ? 4
-                : 2),
+      side_(side_of(spec)),
       products_((side_ + 2) * (side_ + 2)),
       across_(divide_up(spec.output_width(), side_)),
       down_(divide_up(spec.output_height(), side_)),
@@ -122,12 +127,15 @@ size_t Winograd::workspace_bytes() const {
 /// Calls body<the form of the tiles, the type of x>().
 template <class Body>
 void Winograd::with_types(const Body& body) const {
-  if (spec_.input == DType::bfloat16) {
-    body.template operator()<F2, bfloat16>();
-  } else if (side_ == 2) {
-    body.template operator()<F2, float>();
-  } else {
+  const bool narrow = spec_.input == DType::bfloat16;
+  if (side_ == F4::kSide) {
     body.template operator()<F4, float>();
+  } else if (side_ == F3::kSide) {
+    body.template operator()<F3, bfloat16>();
+  } else if (narrow) {
+    body.template operator()<F2, bfloat16>();
+  } else {
+    body.template operator()<F2, float>();
   }
 }
 

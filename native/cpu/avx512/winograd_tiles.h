@@ -49,36 +49,39 @@ struct F2 {
   }
 };
 
-/// Interpolated at 0, a, -a, b and infinity; of simple a and b, these have the smallest rounding errors.
+/// Interpolated at a, -a, b, -b and infinity. Of simple a and b, and of points with 0 as well, these have the
+/// smallest rounding errors.
 struct F3 {
   static constexpr int kSide = 3;
-  static constexpr float kA = 5.0f / 4, kB = -3.0f / 8, kA2 = kA * kA, kB2 = kB * kB;
+  static constexpr float kA = 1.0f / 2, kB = 5.0f / 4, kA2 = kA * kA, kB2 = kB * kB;
   template <class V>
   [[gnu::always_inline]] static inline void input(const V* x, int64_t next, V* y, int64_t next_y) {
-    const V a = x[3 * next] - kB * x[2 * next], b = kA * (x[2 * next] - kB * x[next]);
-    y[0] = kA2 * kB * x[0] - kA2 * x[next] + a;
-    y[next_y] = a + b;
-    y[2 * next_y] = a - b;
-    y[3 * next_y] = x[3 * next] - kA2 * x[next];
-    y[4 * next_y] = kA2 * kB * x[next] - kA2 * x[2 * next] - kB * x[3 * next] + x[4 * next];
+    const V a = x[3 * next] - kB2 * x[next], b = kA * (x[2 * next] - kB2 * x[0]);
+    const V c = x[3 * next] - kA2 * x[next], d = kB * (x[2 * next] - kA2 * x[0]);
+    y[0] = a + b;
+    y[next_y] = a - b;
+    y[2 * next_y] = c + d;
+    y[3 * next_y] = c - d;
+    y[4 * next_y] = kA2 * kB2 * x[0] - (kA2 + kB2) * x[2 * next] + x[4 * next];
   }
   template <class V>
   [[gnu::always_inline]] static inline void kernel(const V* x, int64_t next, V* y, int64_t next_y) {
-    constexpr double kPlus = 1 / (2.0 * kA2 * (kA - kB)), kMinus = -1 / (2.0 * kA2 * (kA + kB)),
-                     kOfB = 1 / (1.0 * kB * (kB2 - kA2));
-    const V a = x[0] + kA2 * x[2 * next], b = kA * x[next];
-    y[0] = 1.0 / (kA2 * kB) * x[0];
-    y[next_y] = kPlus * (a + b);
-    y[2 * next_y] = kMinus * (a - b);
-    y[3 * next_y] = kOfB * (x[0] + kB * x[next] + kB2 * x[2 * next]);
+    constexpr double kOfA = 1 / (2.0 * kA * (kA2 - kB2)), kOfB = 1 / (2.0 * kB * (kB2 - kA2));
+    const V a = kOfA * x[0] + kOfA * kA2 * x[2 * next], b = kOfA * kA * x[next];
+    const V c = kOfB * x[0] + kOfB * kB2 * x[2 * next], d = kOfB * kB * x[next];
+    y[0] = a + b;
+    y[next_y] = b - a;
+    y[2 * next_y] = c + d;
+    y[3 * next_y] = d - c;
     y[4 * next_y] = x[2 * next];
   }
   template <class V>
   [[gnu::always_inline]] static inline void output(const V* x, int64_t next, V* y, int64_t next_y) {
-    const V a = x[next] + x[2 * next], b = x[next] - x[2 * next];
-    y[0] = x[0] + a + x[3 * next];
-    y[next_y] = kA * b + kB * x[3 * next];
-    y[2 * next_y] = kA2 * a + kB2 * x[3 * next] + x[4 * next];
+    const V a = x[0] + x[next], b = x[0] - x[next];
+    const V c = x[2 * next] + x[3 * next], d = x[2 * next] - x[3 * next];
+    y[0] = a + c;
+    y[next_y] = kA * b + kB * d;
+    y[2 * next_y] = kA2 * a + kB2 * c + x[4 * next];
   }
 };
 

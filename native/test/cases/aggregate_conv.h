@@ -79,8 +79,8 @@ inline void aggregate_conv_cases(Suite& suite) {
   const auto add = [&](const std::string& name, std::vector<SourceSizes> sources, int64_t outputs,
                        int64_t kernel, int ending = kPlain, int first = 0, int rest = 0) {
     const AggregateSizes a{std::move(sources), outputs, kernel, ending, first, rest};
-    // The CPU takes Winograd's algorithm for these, in bfloat16 with errors of up to 1.5 %: see limits_of.
-    const Limits limits = kernel == 9 ? Limits{.float32 = 2e-12, .narrow = 80} : Limits{};
+    // The CPU takes Winograd's algorithm for these, with larger errors: see limits_of.
+    const Limits limits = kernel == 9 ? Limits{.float32 = 2e-12, .narrow = 24} : Limits{};
     suite.add<AggregateConv>(name, [=](Builder& b) { return random_aggregate_conv(b, a); }, limits);
   };
   // Few outputs and many: the taps pay on the target's own grid, or do not.

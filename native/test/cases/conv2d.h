@@ -59,7 +59,7 @@ inline std::vector<Conv2dSizes> training_layers() {
 /// is multiplied is rounded, and not the result alone.
 inline Limits limits_of(const Conv2dSizes& s) {
   if (s.stride != 1 || s.kernel % 3) return {};
-  return {.float32 = 2e-12, .narrow = s.kernel == 3 ? 8.0 : 80.0};
+  return {.float32 = 2e-12, .narrow = 24};
 }
 
 inline Conv2d random_conv2d(Builder& b, const Conv2dSizes& s, bool bias, bool residual, bool relu) {
