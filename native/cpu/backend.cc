@@ -28,6 +28,7 @@ const Backend& cpu_backend() {
     b.mse.prepare = cpu::prepare_mse;
     b.sum_of_squares.prepare = cpu::prepare_sum_of_squares;
     b.triangle_resize.prepare = cpu::prepare_triangle_resize;
+    b.unfold_resize.prepare = cpu::prepare_unfold_resize;
     return b;
   }();
   return backend;

@@ -25,5 +25,6 @@ void prepare_lovasz_loss(const LovaszLoss& op, Prepare& prepare);
 void prepare_mse(const Mse& op, Prepare& prepare);
 void prepare_sum_of_squares(const SumOfSquares& op, Prepare& prepare);
 void prepare_triangle_resize(const TriangleResize& op, Prepare& prepare);
+void prepare_unfold_resize(const UnfoldResize& op, Prepare& prepare);
 
 }  // namespace glnet::cpu

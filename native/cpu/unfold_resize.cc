@@ -22,9 +22,15 @@ std::vector<AxisSampling> samplings_of(const UnfoldResize& op, size_t axis) {
 
 }  // namespace
 
+void prepare_unfold_resize([[maybe_unused]] const UnfoldResize& op, [[maybe_unused]] Prepare& prepare) {
+#ifdef GLNET_AVX512_KERNELS
+  if (unfolds(op)) prepare.workspace(unfold_workspace_bytes(op, prepare.threads()));
+#endif
+}
+
 void unfold_resize(const UnfoldResize& op, const Context& context) {
 #ifdef GLNET_AVX512_KERNELS
-  if (unfold_plain_map(op, context.threads)) return;
+  if (unfolds(op)) return unfold(op, context);
 #endif
   with_type(op.kName, op.source.x.dtype, [&](auto t) {
     using T = decltype(t);

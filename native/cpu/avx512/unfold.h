@@ -1,11 +1,14 @@
-// unfold_resize of a map on its own grid, for processors with AVX-512.
+// unfold_resize with kernels of 3 and 5, for processors with AVX-512.
 #pragma once
 
+#include "core/backend.h"
 #include "ops/unfold_resize.h"
 
 namespace glnet::cpu {
 
-/// Computes y, unless the processor cannot or the op is another one; returns whether it did.
-bool unfold_plain_map(const UnfoldResize& op, int threads);
+/// Whether the processor can, and the op is one of these.
+bool unfolds(const UnfoldResize& op);
+size_t unfold_workspace_bytes(const UnfoldResize& op, int threads);
+void unfold(const UnfoldResize& op, const Context& context);
 
 }  // namespace glnet::cpu
