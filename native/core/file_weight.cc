@@ -18,8 +18,8 @@
 namespace glnet {
 namespace {
 
-// Read at a time: small enough for the stack, and to stay in the cache until it has arrived.
-constexpr int64_t kElements = int64_t{1} << 13;
+// Read at a time: small enough for any stack, and to stay in the cache until it has arrived.
+constexpr int64_t kElements = int64_t{1} << 12;
 
 template <class Stored, class Element>
 void convert(const FileWeight& w, int64_t first, int64_t count, const Stored* from, Element* to) {

@@ -19,6 +19,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include "cpu/convolution.h"
 #include "cpu/kernels.h"
@@ -363,22 +364,29 @@ template <class Element>
 void pack_part(const Convolution& convolution, const Shape& weight, int64_t first, int64_t channels,
                int64_t slice, Way way, size_t packed_bytes, const void* from, void* to) {
   const int64_t outputs = weight[0], area = weight[2] * weight[3];
-  std::vector<Element> dense(static_cast<size_t>(convolution.weight_elements()));
+  const auto dense =
+      std::make_unique_for_overwrite<Element[]>(static_cast<size_t>(convolution.weight_elements()));
   for (int64_t begin = 0; begin < outputs; begin += slice) {
-    std::fill(dense.begin(), dense.end(), Element{});
-    for (int64_t k = begin; k < std::min(begin + slice, outputs); ++k) {
+    parallel_for(omp_get_max_threads(), slice, [&](int64_t i) {
+      const int64_t k = begin + i;
       const auto* source = static_cast<const Element*>(from) + (k * weight[1] + first) * area;
+      if (way == Way::plain && k < outputs) {
+        std::copy_n(source, channels * area, dense.get() + i * channels * area);
+        return;
+      }
       for (int64_t c = 0; c < channels; ++c) {
-        for (int64_t t = 0; t < area; ++t) {
-          const int64_t row = t / weight[3], column = t % weight[3], i = k - begin;
-          const int64_t at = way == Way::taps      ? (t * slice + i) * channels + c
-                             : way == Way::columns ? ((column * slice + i) * channels + c) * weight[2] + row
-                                                   : (i * channels + c) * area + t;
-          dense[static_cast<size_t>(at)] = *source++;
+        for (int64_t row = 0; row < weight[2]; ++row) {
+          for (int64_t column = 0; column < weight[3]; ++column) {
+            const int64_t t = row * weight[3] + column;
+            const int64_t at = way == Way::taps      ? (t * slice + i) * channels + c
+                               : way == Way::columns ? ((column * slice + i) * channels + c) * weight[2] + row
+                                                     : (i * channels + c) * area + t;
+            dense[static_cast<size_t>(at)] = k < outputs ? *source++ : Element{};
+          }
         }
       }
-    }
-    convolution.pack(dense.data(),
+    });
+    convolution.pack(dense.get(),
                      static_cast<std::byte*>(to) + static_cast<size_t>(begin / slice) * packed_bytes);
   }
 }

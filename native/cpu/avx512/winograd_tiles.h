@@ -6,8 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
-#include <vector>
+#include <memory>
 
 #include "cpu/avx512/panel.h"
 #include "cpu/avx512/vector.h"
@@ -149,7 +148,7 @@ GLNET_AVX512 void transform_input(const T* const* from, int64_t channels, T* to,
 /// The kernels of a panel and one input channel, [9, kPanelColumns], to [products, kPanelColumns]; in double,
 /// since these errors would add to those of the products.
 template <class F>
-GLNET_AVX512 void transform_kernel(const double* from, double* to) {
+GLNET_AVX512 void transform_kernel(const double* from, float* to) {
   constexpr int kN = F::kSide + 2;
   for (int64_t k = 0; k < kPanelColumns; k += 8) {
     __m512d x[9], y[kN * 3], z[kN * kN];
@@ -160,7 +159,24 @@ GLNET_AVX512 void transform_kernel(const double* from, double* to) {
 #pragma GCC unroll 8
     for (int row = 0; row < kN; ++row) F::kernel(y + row * 3, 1, z + row * kN, 1);
 #pragma GCC unroll 8
-    for (int i = 0; i < kN * kN; ++i) _mm512_storeu_pd(to + i * kPanelColumns + k, z[i]);
+    for (int i = 0; i < kN * kN; ++i)
+      _mm256_storeu_ps(to + i * kPanelColumns + k, _mm512_maskz_cvtpd_ps(0xff, z[i]));
+  }
+}
+
+/// Rows of a panel's b from the products of two channels, [2, next].
+GLNET_AVX512 inline void put_rows(const float* products, int64_t next, int64_t panel, float* to) {
+  for (int64_t row = 0; row < 2; ++row, products += next) {
+    for (int64_t k = 0; k < panel; k += 16, to += 16) store16(to, load16(products + k));
+  }
+}
+GLNET_AVX512 inline void put_rows(const float* products, int64_t next, int64_t panel, bfloat16* to) {
+  alignas(64) int16_t order[32];
+  for (int16_t i = 0; i < 32; ++i) order[i] = static_cast<int16_t>(i / 2 + i % 2 * 16);
+  const __m512i interleaved = _mm512_load_si512(order);
+  for (int64_t k = 0; k < panel; k += 16) {
+    const __m512bh pairs = _mm512_cvtne2ps_pbh(load16(products + next + k), load16(products + k));
+    _mm512_storeu_si512(to + 2 * k, _mm512_maskz_permutexvar_epi16(~0u, interleaved, (__m512i)pairs));
   }
 }
 
@@ -169,31 +185,30 @@ GLNET_AVX512 void transform_kernel(const double* from, double* to) {
 /// time: written one by one, the rows of all products would fall into the same sets of the cache.
 template <class F, class T, class Kernel>
 void pack_kernels(int64_t channels, int64_t columns, T* packed, const Kernel& kernel) {
-  constexpr int64_t kN = F::kSide + 2, kProducts = kN * kN;
-  constexpr int64_t kStep = std::is_same_v<T, float> ? 1 : 2;
+  constexpr int64_t kN = F::kSide + 2, kProducts = kN * kN, kRow = kProducts * kPanelColumns;
   constexpr int64_t kChannels = 8;
   parallel_for(omp_get_max_threads(), divide_up(columns, kPanelColumns), [&](int64_t i) {
     const int64_t first = i * kPanelColumns, panel = panel_columns(columns, first);
     const int64_t count = std::min(panel, columns - first);
     T* to_panel = packed + first * kProducts * channels;
-    std::vector<double> kernels(9 * kPanelColumns), products(kProducts * kPanelColumns);
-    std::vector<T> block(kProducts * kChannels * kPanelColumns);
+    double kernels[9 * kPanelColumns] = {};
+    const auto products = std::make_unique_for_overwrite<float[]>(2 * kRow);
+    const auto block = std::make_unique_for_overwrite<T[]>(kChannels * kRow);
     for (int64_t begin = 0; begin < channels; begin += kChannels) {
       for (int64_t c = 0; c < kChannels; ++c) {
         for (int64_t k = 0; k < count; ++k) {
           for (int64_t t = 0; t < 9; ++t)
-            kernels[static_cast<size_t>(t * kPanelColumns + k)] =
+            kernels[t * kPanelColumns + k] =
                 static_cast<double>(static_cast<float>(kernel(first + k, begin + c, t / 3, t % 3)));
         }
-        transform_kernel<F>(kernels.data(), products.data());
-        for (int64_t p = 0; p < kProducts; ++p) {
-          const double* row = products.data() + p * kPanelColumns;
-          T* to = block.data() + (p * kChannels + c / kStep * kStep) * panel + c % kStep;
-          for (int64_t k = 0; k < panel; ++k) to[k * kStep] = T(static_cast<float>(row[k]));
+        transform_kernel<F>(kernels, products.get() + c % 2 * kRow);
+        for (int64_t p = 0; c % 2 && p < kProducts; ++p) {
+          put_rows(products.get() + p * kPanelColumns, kRow, panel,
+                   block.get() + (p * kChannels + c - 1) * panel);
         }
       }
       for (int64_t p = 0; p < kProducts; ++p) {
-        std::memcpy(to_panel + (p * channels + begin) * panel, block.data() + p * kChannels * panel,
+        std::memcpy(to_panel + (p * channels + begin) * panel, block.get() + p * kChannels * panel,
                     static_cast<size_t>(kChannels * panel) * sizeof(T));
       }
     }
