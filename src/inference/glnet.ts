@@ -82,7 +82,7 @@ export type BandOptions = Omit<SegmentOptions, 'output' | 'raster'> & { outputs:
 export interface SegmentReport {
   mode: Mode;
   outputs: readonly Output[];
-  /** Wall-clock seconds by stage. */
+  /** Wall-clock seconds by stage. What is written while patches are computed takes none of its own. */
   seconds: Record<TimedStage, number>;
   totalSeconds: number;
   /** Patches that the local branch saw; 0 in mode `global`. */
@@ -100,7 +100,7 @@ export interface SegmentReport {
   poolPeakBytes: number;
   /**
    * What `poolPeakBytes` was planned to be before the first patch, where there is a memory limit: the same, but for images
-   * of more than 256 batches of patches, mode `coarse-to-fine`, and calls that overlap.
+   * of more than 256 batches of patches, and calls that overlap.
    */
   plannedPeakBytes?: number;
   /** The most memory that the process has had, so far in its life. */
@@ -257,7 +257,9 @@ export class GLNet {
 
   /**
    * Segments an open raster and hands the result over in bands of rows, from top to bottom, so that it need never be
-   * in memory as a whole; for several outputs at once, one after the other.
+   * in memory as a whole; bands of several outputs come in turn. In mode `global-to-local` without flips and turns they come
+   * while patches further down are computed, which wait where bands are not taken.
+   * @param onBand is called again once its promise is resolved
    * @throws as {@link segment}, and what `onBand` throws
    */
   segmentBands(

@@ -1,6 +1,7 @@
 /**
  * Prediction of a whole image: the global image, the global branch, the patches, and the
- * stitching of their logits, with no more than a window of the image and a few patches on the device at a time.
+ * stitching of their logits, with no more than a window of the image and a few patches on the device at a time, and of the
+ * logits those that are still to be stitched.
  */
 import { allModes, type Mode } from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
@@ -9,29 +10,32 @@ import { type Ensemble, Merger, shareMerged } from '../models/glnet';
 import type { Raster, Window } from '../raster/raster';
 import { argmax } from '../tensor/argmax';
 import { cast } from '../tensor/cast';
-import type { Device } from '../tensor/device';
+import type { Device, TensorData } from '../tensor/device';
 import { type StitchSource, stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
 import { triangleResize } from '../tensor/triangle-resize';
 import { boxGrid, type PatchGrid, patchGrid } from '../tiling';
 import { type CoarseToFine, foregroundBox, type Refinement, refinedBox } from './coarse-to-fine';
-import { type BranchName, localOutputs, type Networks } from './networks';
+import { HandOver } from './hand-over';
+import { type BranchName, type LocalOutput, localOutputs, type Networks } from './networks';
 import { rehearse, type Situation } from './rehearsal';
 import {
   type BatchLogits,
+  completesRows,
   halfMerged,
   manyPatches,
   patchesFrom,
   patchSource,
+  type RowBatch,
   rowWindow,
   runBatch,
   type Site,
-  stitchRows,
   tensorsOf,
   turnedGlobalImage,
   turnedSize,
   wholeSource,
 } from './steps';
+import { type StitchBand, Stitching, type StitchPart } from './stitching';
 import { allTurns, windowInTurned } from './turns';
 
 /** Whose logits become the labels: both branches' aggregation, or one branch's alone. */
@@ -50,6 +54,7 @@ export const timedStages = ['load', 'read', 'global', 'patches', 'stitch', 'writ
 export type TimedStage = (typeof timedStages)[number];
 
 export interface Progress {
+  /** `stitch`, for bands that were handed over, comes when all patches are computed. */
   stage: TimedStage;
   /** Patches, or rows of the image, done and to do. */
   done: number;
@@ -87,23 +92,26 @@ export interface PredictOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   /** Learns of each time that is charged to a stage, at its end. */
   onStage?: ((stage: TimedStage, seconds: number) => void) | undefined;
-  /** Sees the logits that will be stitched; must not keep them. */
+  /** Sees the logits that will be stitched, each output's in the grid's order; must not keep them. */
   onLogits?: ((output: Output, source: StitchSource) => void) | undefined;
   /** Where the bands of a single output are put together: width · height each. Without it each has memory of its own. */
   whole?: { labels: Uint8Array<ArrayBuffer>; confidence: Uint8Array<ArrayBuffer> } | undefined;
-  /** Receives the result from top to bottom, each output by itself. */
+  /**
+   * Receives each output from top to bottom, one band at a time; bands of several outputs come in turn. In mode
+   * `global-to-local` without flips and turns they come while patches further down are computed.
+   */
   onBand: (output: Output, band: Band) => void | Promise<void>;
 }
 
 export interface PredictReport {
-  /** Wall-clock seconds by stage. */
+  /** Wall-clock seconds by stage. What is written while patches are computed takes none of its own. */
   seconds: Record<TimedStage, number>;
   patches: number;
   /** Patches at a time in the end. */
   batch: number;
   /**
    * What `Memory.peak` was planned to become, of the device where it is largest: where there is a limit, and patches are
-   * computed. Exact, but for images of more than 256 batches, coarse to fine, and calls that overlap.
+   * computed. Exact, but for images of more than 256 batches, and calls that overlap.
    */
   plannedPeakBytes?: number;
   /** Of coarse-to-fine segmentation. */
@@ -137,8 +145,17 @@ export async function predict(
   try {
     return await prediction.run();
   } finally {
-    prediction.dispose();
+    await prediction.end();
   }
+}
+
+/** Logits on their way from another device. */
+interface HostLogits {
+  output: LocalOutput;
+  patches: readonly number[];
+  shape: readonly number[];
+  dtype: Tensor['dtype'];
+  values: Promise<TensorData>;
 }
 
 class Prediction {
@@ -150,11 +167,12 @@ class Prediction {
   readonly #report: PredictReport;
   /** What must go when this ends, however it ends. */
   readonly #held = new Set<Tensor>();
-  readonly #sources = new Map<Output, StitchSource[]>();
-  /** The global branch's logits, for what lies outside the refined box. */
-  readonly #coarse: StitchSource[] = [];
+  readonly #stitching: Stitching;
+  readonly #bands = new HandOver();
   /** The last batch of each device. */
   readonly #inFlight = new Map<Device, Promise<void>>();
+  /** Batches that are queued and not done. */
+  #computing = 0;
   #patchesToDo = 0;
   #clock = performance.now();
 
@@ -168,21 +186,29 @@ class Prediction {
       patches: 0,
       batch: options.batch ?? (this.#main.device.kind === 'cpu' ? defaultBatch.cpu : defaultBatch.others),
     };
-    for (const output of options.outputs) this.#sources.set(output, []);
+    this.#stitching = new Stitching(raster, options.outputs, options.coarseToFine !== undefined);
   }
 
-  dispose(): void {
+  /** Ends this, wherever it is. */
+  async end(): Promise<void> {
+    await this.#bands.stop();
     for (const tensor of this.#held) tensor.dispose();
     this.#held.clear();
   }
 
   async run(): Promise<PredictReport> {
-    const turns = this.#options.flipRotate ? allTurns : [0];
+    const turns = this.#turns;
     const globalImage = await this.#readGlobalImage();
     for (const turn of turns) await this.#predictTurn(globalImage, turn, turns);
     this.#drop(globalImage);
+    this.#stitching.complete(this.#raster.height);
     await this.#stitch();
+    await this.#bands.end();
     return this.#report;
+  }
+
+  get #turns(): readonly number[] {
+    return this.#options.flipRotate ? allTurns : [0];
   }
 
   get #wantsPatches(): boolean {
@@ -271,6 +297,7 @@ class Prediction {
       patches: box ? boxGrid(width, height, patch, box).count : 0,
       allPatches: patchGrid(width, height, patch).count,
     };
+    this.#stitching.refine(box);
   }
 
   async #predictTurn(globalImage: Tensor, turn: number, turns: readonly number[]): Promise<void> {
@@ -279,7 +306,7 @@ class Prediction {
     checkAborted(this.#options.signal);
     const image = this.#hold(turnedGlobalImage(this.#main, globalImage, turn));
     const first = this.#holdOutput(global.forward(image));
-    if (mode !== 'bidirectional' && this.#sources.has('global'))
+    if (mode !== 'bidirectional' && this.#stitching.wants('global'))
       this.#keepGlobal('global', global.classify(first.ps3), turn);
     if (this.#options.coarseToFine) {
       const coarse = this.#hold(global.classify(first.ps3));
@@ -298,7 +325,7 @@ class Prediction {
         if (turn === turns[0]) this.#chooseBatch(globalImage, image, turns, sites);
       };
       await this.#predictPatches(image, first, turn, grid, plan);
-    } else if (mode === 'bidirectional' && this.#sources.has('global')) {
+    } else if (mode === 'bidirectional' && this.#stitching.wants('global')) {
       this.#keepGlobal('global', global.classify(first.ps3), turn);
     }
     this.#dropOutput(first);
@@ -313,7 +340,6 @@ class Prediction {
     const report = this.#report;
     const columns = Math.max(...turns.map((turn) => this.#gridOf(turn)!.columns.length));
     if (this.#options.batch === undefined) report.batch = Math.min(report.batch, columns);
-    const box = report.refinement?.box;
     const situation: Situation = {
       mode: this.#options.mode,
       size: this.#raster,
@@ -322,8 +348,7 @@ class Prediction {
       sites,
       globalImage,
       image,
-      sources: this.#sources,
-      coarse: box && { sources: this.#coarse, box },
+      stitching: this.#stitching,
     };
     const limits = sites.map(({ networks }) => networks.device.memory());
     const limited = [...limits.keys()].filter((place) => limits[place]!.limit > 0);
@@ -395,7 +420,7 @@ class Prediction {
   ): Promise<void> {
     const { mode } = this.#options;
     const { device, globalExt, ensemble } = this.#main;
-    const wantsEnsemble = this.#sources.has('ensemble');
+    const wantsEnsemble = this.#stitching.wants('ensemble');
     const unload = (branch: BranchName): void => {
       if (grid.count >= manyPatches) this.#main.unload?.(branch);
     };
@@ -403,21 +428,22 @@ class Prediction {
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
       plan(sites);
-      const logits = await this.#forEachRow(turn, grid, sites);
-      for (const batch of logits) this.#keep('ensemble', turn, grid, batch);
+      await this.#forEachRow(turn, grid, sites, (batch) => this.#keep('ensemble', turn, grid, batch));
       this.#closeSites(sites);
     } else if (mode === 'bidirectional') {
-      const wantsMerged = wantsEnsemble || this.#sources.has('global');
+      const wantsMerged = wantsEnsemble || this.#stitching.wants('global');
       const sites = await this.#openSites(first, grid, wantsMerged);
       plan(sites);
-      const halves = await this.#forEachRow(turn, grid, sites);
+      const halves: BatchLogits[] = [];
+      await this.#forEachRow(turn, grid, sites, (half) => halves.push(half));
       const merged = wantsMerged ? await this.#joinMerged(sites) : undefined;
       this.#closeSites(sites);
       if (merged) {
         this.#dropOutput(first);
         unload('local');
         const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merged)));
-        if (this.#sources.has('global')) this.#keepGlobal('global', globalExt!.classify(second.ps3), turn);
+        if (this.#stitching.wants('global'))
+          this.#keepGlobal('global', globalExt!.classify(second.ps3), turn);
         await this.#aggregate(ensemble!, halves, second.ps3, turn, grid);
         this.#dropOutput(second);
         this.#drop(...Object.values(merged).flat());
@@ -484,48 +510,99 @@ class Prediction {
   }
 
   /**
-   * Runs the local branch over all patches, a batch at a time; rows of patches go to the devices in turn.
-   * @returns the ensemble's logits, or the local branch's part of them, on the first device, held, in the grid's order
+   * Runs the local branch over all patches, a batch at a time. Rows of patches go to the devices in turn, a round of them at
+   * a time; bands that are complete are stitched in between.
+   * @param onEnsemble takes the ensemble's logits, or the local branch's part of them, on the first device, held, in the
+   * grid's order
    */
-  async #forEachRow(turn: number, grid: PatchGrid, sites: readonly Site[]): Promise<BatchLogits[]> {
-    const local: BatchLogits[] = [];
-    const ensemble: BatchLogits[] = [];
+  async #forEachRow(
+    turn: number,
+    grid: PatchGrid,
+    sites: readonly Site[],
+    onEnsemble: (batch: BatchLogits) => void,
+  ): Promise<void> {
     const failed = new AbortController();
-    const work = sites.map(async (site, i) => {
-      try {
-        for (let row = i; row < grid.rows.length; row += sites.length) {
-          for await (const batch of this.#runRow(site, turn, grid, row, failed.signal)) {
-            if (batch.local) local.push({ patches: batch.patches, logits: batch.local });
-            if (batch.ensemble) ensemble.push({ patches: batch.patches, logits: batch.ensemble });
-          }
-        }
-        await site.networks.device.synchronize();
-      } catch (error) {
-        // Not one device goes on while what it works on is taken away.
-        failed.abort();
-        throw error;
-      }
-    });
-    const ends = await Promise.allSettled(work);
-    const reasons = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
-    // Those that stopped for another's sake have nothing to tell.
-    if (reasons.length > 0) throw reasons.find((reason) => reason !== stopped) ?? reasons[0];
-
-    const inOrder = async (batches: BatchLogits[]): Promise<BatchLogits[]> => {
-      batches.sort((a, b) => a.patches[0]! - b.patches[0]!);
-      for (const batch of batches) batch.logits = await this.#bringToMain(batch.logits);
-      return batches;
+    const keep = ({ patches, logits: { local, ensemble } }: RowBatch): void => {
+      if (local) this.#keep('local', turn, grid, { patches, logits: local });
+      if (ensemble) onEnsemble({ patches, logits: ensemble });
     };
-    for (const batch of await inOrder(local)) this.#keep('local', turn, grid, batch);
-    return inOrder(ensemble);
+    /** By row: what the other devices compute. */
+    const others = new Map<number, Promise<HostLogits[]>>();
+    const otherRows = (round: number): number[] =>
+      sites
+        .map((_, place) => round * sites.length + place)
+        .filter((row, place) => place > 0 && grid.rows[row] !== undefined);
+    const begin = (round: number): void => {
+      for (const row of otherRows(round)) {
+        const site = sites[row % sites.length]!;
+        const before = others.get(row - sites.length) ?? Promise.resolve();
+        const logits = before.then(() => this.#rowToHost(site, turn, grid, row, failed.signal));
+        // Not one device goes on while what it works on is taken away.
+        logits.catch(() => failed.abort());
+        others.set(row, logits);
+      }
+    };
+    const fetch = async (round: number): Promise<void> => {
+      for (const row of otherRows(round)) {
+        for (const { output, patches, shape, dtype, values } of await others.get(row)!) {
+          const logits = this.#hold(this.#main.device.upload(await values, shape, dtype));
+          keep({ patches, logits: { [output]: logits } });
+        }
+        others.delete(row);
+      }
+    };
+    try {
+      const rounds = Math.ceil(grid.rows.length / sites.length);
+      begin(0);
+      for (let round = 0; round < rounds; round++) {
+        // The others may be a row ahead, and one behind.
+        begin(round + 1);
+        const row = round * sites.length;
+        const own: RowBatch[] = [];
+        for await (const batch of this.#runRow(sites[0]!, turn, grid, row, failed.signal)) {
+          own.push(batch);
+          // One after each batch, so that it is handed over while the next is computed.
+          await this.#stitch(1);
+        }
+        await this.#stitch();
+        await fetch(round - 1);
+        own.forEach(keep);
+        const below = grid.rows[row + 1];
+        if (below !== undefined && completesRows(this.#options.mode, this.#turns)) {
+          this.#stitching.complete(below);
+        }
+      }
+      await fetch(rounds - 1);
+      await Promise.all(this.#inFlight.values());
+    } catch (error) {
+      failed.abort();
+      const ends = await Promise.allSettled(others.values());
+      const reasons = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+      // Those that stopped for another's sake have nothing to tell.
+      throw [error, ...reasons].find((reason) => reason !== stopped) ?? error;
+    }
   }
 
-  async #bringToMain(tensor: Tensor): Promise<Tensor> {
-    const { device } = this.#main;
-    if (tensor.device === device) return tensor;
-    const copy = this.#hold(await tensor.to(device));
-    this.#drop(tensor);
-    return copy;
+  /** One row of patches on another device than the first. No logits stay there. */
+  async #rowToHost(
+    site: Site,
+    turn: number,
+    grid: PatchGrid,
+    row: number,
+    failed: AbortSignal,
+  ): Promise<HostLogits[]> {
+    const all: HostLogits[] = [];
+    for await (const { patches, logits } of this.#runRow(site, turn, grid, row, failed)) {
+      for (const [output, tensor] of Object.entries(logits) as [LocalOutput, Tensor][]) {
+        const { shape, dtype } = tensor;
+        const values = tensor.data();
+        // Awaited later, and lost if this stops before: not an unhandled rejection then.
+        values.catch(() => {});
+        all.push({ output, patches, shape, dtype, values });
+        this.#drop(tensor);
+      }
+    }
+    return all;
   }
 
   /** One row of patches on one device: yields the logits of each batch, held, once it is queued. */
@@ -535,17 +612,17 @@ class Prediction {
     grid: PatchGrid,
     row: number,
     failed: AbortSignal,
-  ): AsyncGenerator<{ patches: number[]; local?: Tensor; ensemble?: Tensor }> {
+  ): AsyncGenerator<RowBatch> {
     const { device } = site.networks;
     const { mode } = this.#options;
-    const wanted = localOutputs.filter((output) => this.#sources.has(output));
+    const wanted = localOutputs.filter((output) => this.#stitching.wants(output));
     const columns = grid.columns.length;
     const window = await this.#read(rowWindow(this.#raster, turn, grid, row), device);
     for (let column = 0; column < columns; ) {
       checkAborted(this.#options.signal);
       if (failed.aborted) throw stopped;
       const patches = patchesFrom(grid, row, column, this.#report.batch);
-      let logits: { local?: Tensor; ensemble?: Tensor };
+      let logits: RowBatch['logits'];
       try {
         logits = runBatch(site, window, { mode, turn, grid, patches, wanted });
       } catch (error) {
@@ -556,21 +633,22 @@ class Prediction {
         await device.synchronize();
         continue;
       }
-      if (logits.local) this.#hold(logits.local);
-      if (logits.ensemble) this.#hold(logits.ensemble);
+      for (const tensor of Object.values(logits)) this.#hold(tensor);
       column += patches.length;
       if (column === columns) this.#drop(window);
       await this.#queued(device, patches.length, failed);
-      yield { patches, ...logits };
+      yield { patches, logits };
     }
   }
 
   /** Notes that a batch was queued, and waits for the one before: the device need not wait for JavaScript. */
   async #queued(device: Device, patches: number, failed: AbortSignal): Promise<void> {
     const before = this.#inFlight.get(device);
+    this.#computing += 1;
     const done = device.synchronize().then(() => {
       // Nobody hears of progress after the end.
       if (failed.aborted) return;
+      this.#computing -= 1;
       this.#report.patches += patches;
       this.#charge('patches');
       this.#options.onProgress?.({ stage: 'patches', done: this.#report.patches, total: this.#patchesToDo });
@@ -592,83 +670,77 @@ class Prediction {
 
   #keepSource(output: Output | 'coarse', source: StitchSource): void {
     this.#hold(source.logits);
-    if (output === 'coarse') {
-      this.#coarse.push(source);
-    } else {
-      this.#sources.get(output)!.push(source);
-      this.#options.onLogits?.(output, source);
+    this.#stitching.keep(output, source);
+    if (output !== 'coarse') this.#options.onLogits?.(output, source);
+  }
+
+  /**
+   * Queues the stitching of bands that are complete, as there is room to hand them over, and drops the logits that no other
+   * band needs. Waits for no band that it queues last.
+   */
+  async #stitch(most = Number.POSITIVE_INFINITY): Promise<void> {
+    for (let count = 0; count < most; count++) {
+      this.#bands.check();
+      const band = this.#stitching.next();
+      if (!band) return;
+      await this.#bands.room();
+      checkAborted(this.#options.signal);
+      const whole = this.#queueStitch(band.whole, this.#options.whole);
+      const fine = band.fine && this.#queueStitch(band.fine);
+      this.#drop(...band.spent);
+      this.#bands.add(this.#bandOf(band, whole, fine), (made) => this.#giveBand(band, made));
     }
   }
 
-  async #stitch(): Promise<void> {
-    const { width, height } = this.#raster;
-    const bandRows = stitchRows(width);
-    for (const [output, sources] of this.#sources) {
-      const stitchAt = (row: number): Promise<Band> => {
-        checkAborted(this.#options.signal);
-        const rows = Math.min(bandRows, height - row);
-        const band =
-          this.#options.coarseToFine && output !== 'global'
-            ? this.#stitchRefined(sources, row, rows)
-            : this.#stitchBand(sources, row, rows, this.#options.whole);
-        // Awaited later, and lost if this stops before: not an unhandled rejection then.
-        band.catch(() => {});
-        return band;
-      };
-      // While a band is handed over, the device makes the next.
-      let next = stitchAt(0);
-      for (let row = 0; row < height; row += bandRows) {
-        const band = await next;
-        if (row + bandRows < height) next = stitchAt(row + bandRows);
-        this.#charge('stitch');
-        await this.#options.onBand(output, band);
-        this.#charge('write');
-        this.#options.onProgress?.({ stage: 'stitch', done: row + band.rows, total: height });
-      }
-      this.#drop(...sources.map(({ logits }) => logits));
-    }
-    this.#drop(...this.#coarse.map(({ logits }) => logits));
-  }
-
-  async #stitchBand(
-    sources: readonly StitchSource[],
-    row: number,
-    rows: number,
+  /**
+   * The memory goes back at once, so that what is in use when does not depend on the device's pace.
+   * @returns labels and confidence
+   */
+  #queueStitch(
+    { row, rows, sources }: StitchPart,
     whole?: PredictOptions['whole'],
-  ): Promise<Band> {
+  ): Promise<[Uint8Array, Uint8Array]> {
     const { width, height } = this.#raster;
-    const band = this.#main.device.scope(() =>
-      stitch({ sources, imageHeight: height, imageWidth: width, row, rows }),
-    );
-    this.#hold(band.labels);
-    this.#hold(band.confidence);
+    const band = stitch({ sources, imageHeight: height, imageWidth: width, row, rows });
+    using labels = band.labels;
+    using confidence = band.confidence;
     const take = (from: Tensor, to: Uint8Array<ArrayBuffer> | undefined): Promise<Uint8Array> =>
       from.data(to?.subarray(row * width, (row + rows) * width)) as Promise<Uint8Array>;
-    const [labels, confidence] = await Promise.all([
-      take(band.labels, whole?.labels),
-      take(band.confidence, whole?.confidence),
-    ]);
-    this.#drop(band.labels, band.confidence);
-    return { row, rows, labels, confidence };
+    const values = Promise.all([take(labels, whole?.labels), take(confidence, whole?.confidence)]);
+    // As what follows may fail before they are awaited.
+    values.catch(() => {});
+    return values;
   }
 
   /** The patches' labels inside the refined box; outside background, as sure as the global branch is of it. */
-  async #stitchRefined(sources: readonly StitchSource[], row: number, rows: number): Promise<Band> {
-    const band = await this.#stitchBand(this.#coarse, row, rows, this.#options.whole);
-    band.labels.fill(0);
-    const box = this.#report.refinement?.box;
-    const from = Math.max(box?.top ?? 0, row);
-    const to = box ? Math.min(box.top + box.height, row + rows) : from;
-    if (!box || from >= to) return band;
-    const { width } = this.#raster;
-    const fine = await this.#stitchBand(sources, from, to - from);
-    for (let y = from; y < to; y++) {
-      const source = (y - from) * width + box.left;
-      const target = (y - row) * width + box.left;
-      band.labels.set(fine.labels.subarray(source, source + box.width), target);
-      band.confidence.set(fine.confidence.subarray(source, source + box.width), target);
+  async #bandOf(
+    { output, whole: { row, rows }, fine }: StitchBand,
+    whole: Promise<[Uint8Array, Uint8Array]>,
+    inside: Promise<[Uint8Array, Uint8Array]> | undefined,
+  ): Promise<Band> {
+    const [labels, confidence] = await whole;
+    if (this.#stitching.refines && output !== 'global') labels.fill(0);
+    if (fine && inside) {
+      const { width } = this.#raster;
+      const { left, width: columns } = this.#report.refinement!.box!;
+      const planes = await inside;
+      for (let y = 0; y < fine.rows; y++) {
+        const source = y * width + left;
+        const target = (fine.row - row + y) * width + left;
+        labels.set(planes[0].subarray(source, source + columns), target);
+        confidence.set(planes[1].subarray(source, source + columns), target);
+      }
     }
-    return band;
+    return { row, rows, labels, confidence };
+  }
+
+  async #giveBand({ output, last }: StitchBand, band: Band): Promise<void> {
+    this.#charge('stitch');
+    await this.#options.onBand(output, band);
+    this.#charge(this.#computing > 0 ? 'patches' : 'write');
+    if (!last || this.#report.patches < this.#patchesToDo) return;
+    const { height } = this.#raster;
+    this.#options.onProgress?.({ stage: 'stitch', done: band.row + band.rows, total: height });
   }
 
   #holdMerger(grid: PatchGrid, { maps: like }: PyramidOutput): Merger {

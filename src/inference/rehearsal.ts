@@ -7,25 +7,25 @@ import type { BranchMaps, PyramidOutput, Stage } from '../models/fpn';
 import { Merger, shareMerged } from '../models/glnet';
 import { cast } from '../tensor/cast';
 import type { Device, Planned } from '../tensor/device';
-import { type StitchSource, stitch } from '../tensor/stitch';
+import { stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
-import type { PatchGrid, Rect } from '../tiling';
+import type { PatchGrid } from '../tiling';
 import { type LocalOutput, localOutputs } from './networks';
 import {
   type BatchLogits,
+  completesRows,
   manyPatches,
   patchesFrom,
   patchSource,
+  type RowBatch,
   rowWindow,
   runBatch,
   type Site,
-  stitchRows,
   tensorsOf,
   turnedGlobalImage,
   wholeSource,
 } from './steps';
-
-type Output = LocalOutput | 'global';
+import type { Stitching, StitchPart } from './stitching';
 
 /** What there is when the first patch is about to be computed. */
 export interface Situation {
@@ -38,17 +38,16 @@ export interface Situation {
   readonly globalImage: Tensor;
   /** Of the turn that has begun. */
   readonly image: Tensor;
-  /** What is kept already, by what is wanted. */
-  readonly sources: ReadonlyMap<Output, readonly StitchSource[]>;
-  /** Of coarse-to-fine segmentation. */
-  readonly coarse?: { readonly sources: readonly StitchSource[]; readonly box: Rect } | undefined;
+  /** With what is kept already. */
+  readonly stitching: Stitching;
 }
 
 /**
- * Batches that are planned op by op, the first and the last; of those between only the logits are counted, so that an
- * image of thousands of patches does not take long. They are as many bytes then, at places that may differ.
+ * Batches that are planned op by op: the first, and those around the one beside which the most logits are kept. Of others only
+ * the logits are counted, so that an image of thousands of patches does not take long. They are as many bytes then, at places
+ * that may differ.
  */
-const planned = { first: 224, last: 32 };
+const planned = { first: 224, around: 32 };
 /** What a block may have beyond what was asked for (native/core/pool.cc), which depends on its place. */
 const spare = 4096;
 
@@ -57,42 +56,68 @@ const spare = 4096;
  * @param limit of the device's pool
  */
 export function rehearse(situation: Situation, place: number, batch: number, limit: number): Planned {
-  const { device } = situation.sites[place]!.networks;
-  return device.plan((drop) => new Rehearsal(situation, place, batch, drop).run(), limit);
+  const { sites, turns, gridOf } = situation;
+  const batches = turns.reduce((sum, turn) => {
+    const { rows, columns } = gridOf(turn);
+    return sum + Math.ceil((rows.length - place) / sites.length) * Math.ceil(columns.length / batch);
+  }, 0);
+  let fullest = 0;
+  const run = (isWhole: (batch: number) => boolean): Planned =>
+    sites[place]!.networks.device.plan((drop) => {
+      const rehearsal = new Rehearsal(situation, place, batch, drop, isWhole);
+      rehearsal.run();
+      fullest = rehearsal.fullest;
+    }, limit);
+  if (batches <= planned.first + planned.around) return run(() => true);
+  run((i) => i === 0);
+  const { first, around } = planned;
+  return run((i) => i < first || Math.abs(i - fullest) <= around / 2);
 }
 
 class Rehearsal {
+  /** The batch beside which the most logits are kept, of those with the most patches. */
+  fullest = 0;
   readonly #situation: Situation;
   readonly #place: number;
   readonly #batch: number;
-  readonly #drop: (tensor: Tensor) => void;
+  readonly #release: (tensor: Tensor) => void;
+  readonly #isWhole: (batch: number) => boolean;
   readonly #device: Device;
   readonly #wanted: readonly LocalOutput[];
-  readonly #sources: Map<Output, StitchSource[]>;
-  readonly #coarse: StitchSource[];
-  readonly #batches: number;
+  readonly #stitching: Stitching;
+  /** The most patches of a batch. */
+  readonly #widest: number;
   #begun = 0;
   /** Logits of a batch. */
   #like: Partial<Record<LocalOutput, Tensor>> = {};
+  /** Beside the logits of batches of which these alone are counted. */
+  readonly #spares = new Map<Tensor, Tensor>();
+  /** Elements of logits: that are kept, and that were beside the fullest batch. */
+  #kept = 0;
+  #mostKept = 0;
 
-  constructor(situation: Situation, place: number, batch: number, drop: (tensor: Tensor) => void) {
-    const { sites, sources, coarse, turns, gridOf } = situation;
+  /** @param isWhole whether a batch is planned op by op */
+  constructor(
+    situation: Situation,
+    place: number,
+    batch: number,
+    release: (tensor: Tensor) => void,
+    isWhole: (batch: number) => boolean,
+  ) {
+    const { sites, stitching, turns, gridOf } = situation;
     this.#situation = situation;
     this.#place = place;
     this.#batch = batch;
-    this.#drop = drop;
+    this.#release = release;
+    this.#isWhole = isWhole;
     this.#device = sites[place]!.networks.device;
-    this.#wanted = localOutputs.filter((output) => sources.has(output));
-    this.#sources = new Map([...sources].map(([output, kept]) => [output, [...kept]]));
-    this.#coarse = [...(coarse?.sources ?? [])];
-    this.#batches = turns.reduce((sum, turn) => {
-      const { rows, columns } = gridOf(turn);
-      return sum + Math.ceil((rows.length - place) / sites.length) * Math.ceil(columns.length / batch);
-    }, 0);
+    this.#wanted = localOutputs.filter((output) => stitching.wants(output));
+    this.#stitching = stitching.copy();
+    this.#widest = Math.min(batch, Math.max(...turns.map((turn) => gridOf(turn).columns.length)));
   }
 
   run(): void {
-    const { turns, sites, image, globalImage } = this.#situation;
+    const { turns, sites, image, globalImage, size } = this.#situation;
     const site = sites[this.#place]!;
     for (const turn of turns) {
       if (turn === turns[0]) this.#patches(turn, image, site);
@@ -100,7 +125,14 @@ class Rehearsal {
     }
     if (this.#place > 0) return;
     this.#drop(globalImage);
+    this.#stitching.complete(size.height);
     this.#stitch();
+  }
+
+  #drop(tensor: Tensor): void {
+    this.#release(tensor);
+    const spared = this.#spares.get(tensor);
+    if (spared) this.#release(spared);
   }
 
   #dropAll(tensors: readonly Tensor[]): void {
@@ -122,62 +154,94 @@ class Rehearsal {
     const image = turnedGlobalImage(networks, globalImage, turn);
     const first = networks.global.forward(image);
     const classify = () => wholeSource(size, turn, networks.global.classify(first.ps3));
-    if (mode !== 'bidirectional') this.#sources.get('global')?.push(classify());
-    if (this.#situation.coarse) this.#coarse.push(classify());
+    if (mode !== 'bidirectional' && this.#stitching.wants('global')) {
+      this.#stitching.keep('global', classify());
+    }
+    if (this.#stitching.refines) this.#stitching.keep('coarse', classify());
     if (gridOf(turn).count >= manyPatches) networks.unload?.('global');
     this.#patches(turn, image, { networks, first, merger: merger(first.maps) });
   }
 
   /** A turn from its patches on. */
   #patches(turn: number, image: Tensor | undefined, site: Site): void {
-    const { mode, gridOf } = this.#situation;
-    const grid = gridOf(turn);
-    const logits = this.#rows(turn, grid, site);
+    const grid = this.#situation.gridOf(turn);
+    const halves = this.#rows(turn, grid, site);
     if (this.#place > 0) {
-      // They go to the first device, and so do the merged maps.
-      this.#dropAll(Object.values(logits).flatMap((batches) => batches.map((batch) => batch.logits)));
+      // The merged maps go to the first device.
       if (site.merger) this.#dropAll(Object.values(site.merger.maps).flat());
       this.#dropAll(tensorsOf(site.first));
       return;
     }
-    if (this.#wanted.includes('local')) this.#keep('local', turn, grid, logits.local);
-    if (mode === 'global-to-local') {
-      if (this.#wanted.includes('ensemble')) this.#keep('ensemble', turn, grid, logits.ensemble);
-      this.#dropAll(tensorsOf(site.first));
-    } else if (site.merger) {
-      this.#secondPass(turn, grid, image!, site, site.merger, logits.ensemble);
-    } else {
-      this.#dropAll(tensorsOf(site.first));
-    }
+    if (site.merger) this.#secondPass(turn, grid, image!, site, site.merger, halves);
+    else this.#dropAll(tensorsOf(site.first));
     this.#drop(image!);
   }
 
-  #rows(turn: number, grid: PatchGrid, site: Site): Record<LocalOutput, BatchLogits[]> {
-    const { mode, size, sites } = this.#situation;
-    const logits: Record<LocalOutput, BatchLogits[]> = { local: [], ensemble: [] };
-    for (let row = this.#place; row < grid.rows.length; row += sites.length) {
-      const { width, height } = rowWindow(size, turn, grid, row);
-      const window = this.#device.zeros([height, width, 3], 'uint8');
-      for (let column = 0; column < grid.columns.length; column += this.#batch) {
-        const patches = patchesFrom(grid, row, column, this.#batch);
-        const i = this.#begun++;
-        const whole = i < planned.first || i >= this.#batches - planned.last;
-        const made = whole
-          ? runBatch(site, window, { mode, turn, grid, patches, wanted: this.#wanted })
-          : this.#onlyLogits(patches.length);
-        this.#like = made;
-        for (const output of this.#wanted) logits[output].push({ patches, logits: made[output]! });
+  /** @returns what the second pass completes */
+  #rows(turn: number, grid: PatchGrid, site: Site): BatchLogits[] {
+    const { mode, sites, turns } = this.#situation;
+    const halves: BatchLogits[] = [];
+    const keep = (batch: RowBatch): void => {
+      for (const output of this.#wanted) {
+        const logits = { patches: batch.patches, logits: batch.logits[output]! };
+        if (output === 'ensemble' && mode === 'bidirectional') halves.push(logits);
+        else this.#stitching.keep(output, patchSource(turn, grid, logits));
       }
-      this.#drop(window);
+    };
+    for (let row = this.#place; row < grid.rows.length; row += sites.length) {
+      const own = this.#row(turn, grid, site, row);
+      if (this.#place > 0) continue;
+      this.#stitch();
+      for (const batch of this.#fetch(grid, row - sites.length)) keep(batch);
+      own.forEach(keep);
+      const below = grid.rows[row + 1];
+      if (below !== undefined && completesRows(mode, turns)) this.#stitching.complete(below);
+      if (row + sites.length >= grid.rows.length) for (const batch of this.#fetch(grid, row)) keep(batch);
     }
-    if (this.#place === 0) this.#fetch(grid, logits);
-    return logits;
+    return halves;
   }
 
-  #onlyLogits(patches: number): Partial<Record<LocalOutput, Tensor>> {
+  #row(turn: number, grid: PatchGrid, site: Site, row: number): RowBatch[] {
+    const { mode, size } = this.#situation;
+    const { width, height } = rowWindow(size, turn, grid, row);
+    const columns = grid.columns.length;
+    const window = this.#device.zeros([height, width, 3], 'uint8');
+    const batches: RowBatch[] = [];
+    for (let column = 0; column < columns; ) {
+      const patches = patchesFrom(grid, row, column, this.#batch);
+      const i = this.#begun++;
+      if (patches.length === this.#widest && this.#kept >= this.#mostKept) {
+        this.fullest = i;
+        this.#mostKept = this.#kept;
+      }
+      const logits = this.#isWhole(i)
+        ? runBatch(site, window, { mode, turn, grid, patches, wanted: this.#wanted })
+        : this.#onlyLogits(patches.length);
+      this.#like = logits;
+      column += patches.length;
+      if (column === columns) this.#drop(window);
+      if (this.#place > 0) {
+        // They go to the first device.
+        this.#dropAll(Object.values(logits));
+      } else {
+        this.#count(logits);
+        batches.push({ patches, logits });
+        this.#stitch(1);
+      }
+    }
+    return batches;
+  }
+
+  /** Notes logits that will be kept. */
+  #count(logits: RowBatch['logits']): void {
+    for (const { size } of Object.values(logits)) this.#kept += size;
+  }
+
+  #onlyLogits(patches: number): RowBatch['logits'] {
     const made = this.#wanted.map((output) => {
-      this.#device.zeros([spare], 'uint8');
-      return [output, this.#logits(output, patches)];
+      const logits = this.#logits(output, patches);
+      this.#spares.set(logits, this.#device.zeros([spare], 'uint8'));
+      return [output, logits];
     });
     return Object.fromEntries(made);
   }
@@ -187,22 +251,20 @@ class Rehearsal {
     return this.#device.zeros([patches, ...shape.slice(1)], dtype);
   }
 
-  /** The logits of the rows that other devices compute. */
-  #fetch(grid: PatchGrid, logits: Record<LocalOutput, BatchLogits[]>): void {
-    const { sites } = this.#situation;
-    for (const output of this.#wanted) {
-      for (let row = 0; row < grid.rows.length; row++) {
-        if (row % sites.length === 0) continue;
-        for (let column = 0; column < grid.columns.length; column += this.#batch) {
-          const patches = patchesFrom(grid, row, column, this.#batch);
-          logits[output].push({ patches, logits: this.#logits(output, patches.length) });
-        }
+  /** The logits of the rows that other devices compute beside one of the first's. */
+  #fetch(grid: PatchGrid, own: number): RowBatch[] {
+    const batches: RowBatch[] = [];
+    const end = Math.min(own + this.#situation.sites.length, grid.rows.length);
+    for (let row = Math.max(own + 1, 0); row < end; row++) {
+      for (let column = 0; column < grid.columns.length; column += this.#batch) {
+        const patches = patchesFrom(grid, row, column, this.#batch);
+        const made = this.#wanted.map((output) => [output, this.#logits(output, patches.length)]);
+        const logits: RowBatch['logits'] = Object.fromEntries(made);
+        this.#count(logits);
+        batches.push({ patches, logits });
       }
     }
-  }
-
-  #keep(output: LocalOutput, turn: number, grid: PatchGrid, batches: readonly BatchLogits[]): void {
-    this.#sources.get(output)!.push(...batches.map((batch) => patchSource(turn, grid, batch)));
+    return batches;
   }
 
   /** The global branch with the merged maps, and the aggregation. */
@@ -234,33 +296,30 @@ class Rehearsal {
     const many = grid.count >= manyPatches;
     if (many) unload?.('local');
     const second: PyramidOutput = globalExt!.forward(image, shareMerged(merged));
-    this.#sources.get('global')?.push(wholeSource(size, turn, globalExt!.classify(second.ps3)));
-    const whole = halves.map(({ patches, logits }) => {
-      const sum = device.scope(() => ensemble!.addGlobal(logits, second.ps3, grid, patches));
-      this.#drop(logits);
-      return { patches, logits: sum };
-    });
-    if (whole.length > 0) this.#keep('ensemble', turn, grid, whole);
+    if (this.#stitching.wants('global')) {
+      this.#stitching.keep('global', wholeSource(size, turn, globalExt!.classify(second.ps3)));
+    }
+    for (const { patches, logits: half } of halves) {
+      const logits = device.scope(() => ensemble!.addGlobal(half, second.ps3, grid, patches));
+      this.#stitching.keep('ensemble', patchSource(turn, grid, { patches, logits }));
+      this.#drop(half);
+    }
     this.#dropAll(tensorsOf(second));
     this.#dropAll(Object.values(merged).flat());
     if (many) unload?.('globalExt');
   }
 
-  /** The first band of each output: no other is larger. */
-  #stitch(): void {
-    const { size, coarse } = this.#situation;
-    const { width: imageWidth, height: imageHeight } = size;
-    const band = (sources: readonly StitchSource[], row: number, rows: number) =>
+  #stitch(most = Number.POSITIVE_INFINITY): void {
+    const { width: imageWidth, height: imageHeight } = this.#situation.size;
+    const part = ({ sources, row, rows }: StitchPart) =>
       this.#device.scope(() => void stitch({ sources, imageHeight, imageWidth, row, rows }));
-    const rows = stitchRows(imageWidth);
-    for (const [output, sources] of this.#sources) {
-      if (coarse && output !== 'global') {
-        band(this.#coarse, 0, Math.min(rows, imageHeight));
-        band(sources, coarse.box.top, Math.min(rows, coarse.box.height));
-      } else {
-        band(sources, 0, Math.min(rows, imageHeight));
-      }
-      this.#dropAll(sources.map(({ logits }) => logits));
+    for (let count = 0; count < most; count++) {
+      const band = this.#stitching.next();
+      if (!band) return;
+      part(band.whole);
+      if (band.fine) part(band.fine);
+      this.#dropAll(band.spent);
+      for (const { size } of band.spent) this.#kept -= size;
     }
   }
 }

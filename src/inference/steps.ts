@@ -26,6 +26,12 @@ export interface BatchLogits {
   logits: Tensor;
 }
 
+/** The logits of one batch of patches, as far as they are wanted. */
+export interface RowBatch {
+  patches: readonly number[];
+  logits: Partial<Record<LocalOutput, Tensor>>;
+}
+
 interface Size {
   readonly width: number;
   readonly height: number;
@@ -40,11 +46,12 @@ export const halfMerged = new Error('a batch was merged in part');
  */
 export const manyPatches = 24;
 
-/** Labels of the bands in which the result is stitched: few waits, little memory. */
-const stitchPixels = 2 << 20;
-
-export function stitchRows(width: number): number {
-  return Math.max(1, Math.floor(stitchPixels / width));
+/**
+ * Whether rows of the image are complete as soon as the patches on them are computed: they wait for no second pass of the
+ * global branch, and for no other turn.
+ */
+export function completesRows(mode: Mode, turns: readonly number[]): boolean {
+  return mode === 'global-to-local' && turns.length === 1;
 }
 
 /** The size of a turned image. */
@@ -92,7 +99,7 @@ export function runBatch(
     patches: readonly number[];
     wanted: readonly LocalOutput[];
   },
-): Partial<Record<LocalOutput, Tensor>> {
+): RowBatch['logits'] {
   const { mode, turn, grid, patches, wanted } = args;
   const left = grid.columns[0]!;
   return networks.device.scope(() => {

@@ -201,7 +201,7 @@ async function evaluateImage(
       );
     }
     const scores = outputs.map((output) => emptyScores(output, classes));
-    const labels = new Uint8Array(width * height);
+    const masks = new Map(outputs.map((output) => [output, new Uint8Array(width * height)]));
     const { totalSeconds, patches, poolPeakBytes } = await segmenter.segmentBands(
       raster,
       {
@@ -217,6 +217,7 @@ async function evaluateImage(
         const part = truth.subarray(from, from + band.labels.length);
         confusion.add(band.labels, part);
         calibration.add(band.labels, band.confidence, part);
+        const labels = masks.get(output)!;
         labels.set(band.labels, from);
         if (band.row + band.rows < height) return;
         // The output's last band: its labels are complete.

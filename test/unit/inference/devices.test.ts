@@ -60,7 +60,10 @@ async function run(
         flipRotate: false,
         onLogits: (output, { logits }) => {
           expect(logits.device).toBe(devices[0]);
-          pending.push([output, logits.data()]);
+          const values = logits.data();
+          // Awaited below, unless the prediction fails before.
+          values.catch(() => {});
+          pending.push([output, values]);
         },
         onBand: (output, band) => {
           const labels = outcome.labels.get(output) ?? new Uint8Array(width * height);

@@ -83,6 +83,7 @@ describe.each(['cpu', 'emulator'] as const)('on %s', (device) => {
     ['bidirectional', {}],
     ['bidirectional', { precision: 'bfloat16' }],
     ['coarse-to-fine', {}],
+    ['coarse-to-fine', { patch: 108, flipRotate: true }],
     ['global-to-local', { patch: 108, flipRotate: true }],
     ['bidirectional', { patch: 108, flipRotate: true }],
   ] as const)('the planned peak is the peak: %s %o', async (mode, options) => {
