@@ -167,6 +167,20 @@ export declare function describeOps(): Record<keyof Ops, StructLayout>;
 export declare function deviceCount(kind: string): number;
 /** Stops the devices that work in queues of their own, before the process exits. */
 export declare function closeQueues(): void;
-/** Resolves to a [rows, inner] times b [inner, columns], computed in double precision beside JavaScript. */
-export declare function multiplyInDouble(a: Float64Array, b: Float32Array, inner: number): Promise<Float64Array>;
+/**
+ * A kernel over the outputs of a convolution, as one over its inputs, computed in double precision beside JavaScript: adds to
+ * `to` [at least K, h + kh - 1, w + kw - 1, C] the transposed convolution of `from` [K, h, w, at least M], of
+ * which the first M channels count, with `weight` [M, C, plane], of which `taps` [kh, kw] names places in the plane.
+ */
+export declare function addThrough(
+  to: Float64Array,
+  from: Float64Array,
+  fromShape: readonly [number, number, number, number],
+  weight: Float32Array,
+  weightShape: readonly [number, number, number],
+  taps: Int32Array,
+  tapRows: number,
+): Promise<void>;
+/** Frees the memory of a buffer, which is empty from here on, and so are the arrays on it. */
+export declare function detach(buffer: ArrayBuffer): void;
 export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };

@@ -77,7 +77,12 @@ function fromNative(error: unknown): unknown {
   return code?.startsWith('ERR_') ? new GlnetError(code, message, { cause: error }) : error;
 }
 
-/** Product of row-major matrices in double precision: a [rows, inner], b [inner, columns]. Leaves the event loop its turns. */
-export function multiplyInDouble(a: Float64Array, b: Float32Array, inner: number): Promise<Float64Array> {
-  return binding().multiplyInDouble(a, b, inner);
+/** Transposes a convolution in double precision: see binding.d.ts. Leaves the event loop its turns. */
+export function addThrough(...args: Parameters<typeof Addon.addThrough>): Promise<void> {
+  return binding().addThrough(...args);
+}
+
+/** Frees a buffer's memory at once. */
+export function detach(buffer: ArrayBuffer): void {
+  binding().detach(buffer);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <thread>
 
 #ifdef __GLIBC__
@@ -13,8 +14,8 @@
 #endif
 
 #include "addon/device_object.h"
+#include "cpu/compose.h"
 #include "cpu/machine.h"
-#include "cpu/product.h"
 
 namespace glnet::addon {
 namespace {
@@ -48,56 +49,60 @@ Napi::Value device_count(const Napi::CallbackInfo& info) {
   }
 }
 
-/// A product in double precision, on a thread of Node's pool.
-class Product final : public Napi::AsyncWorker {
+/// A ComposeKernel, on a thread of Node's pool.
+class Composition final : public Napi::AsyncWorker {
  public:
-  Product(Napi::Float64Array a, Napi::Float32Array b, Napi::Float64Array c, int64_t inner)
-      : AsyncWorker(a.Env()),
-        promise_(Napi::Promise::Deferred::New(a.Env())),
-        inner_(inner),
-        rows_(static_cast<int64_t>(a.ElementLength()) / inner),
-        columns_(static_cast<int64_t>(b.ElementLength()) / inner),
-        a_(a.Data()),
-        b_(b.Data()),
-        c_(c.Data()) {
-    kept_ = Napi::Persistent(Napi::Object::New(a.Env()));
-    kept_.Set("a", a), kept_.Set("b", b), kept_.Set("c", c);
+  Composition(Napi::Env env, const cpu::ComposeKernel& work, std::initializer_list<Napi::Value> arrays)
+      : AsyncWorker(env), promise_(Napi::Promise::Deferred::New(env)), work_(work) {
+    kept_ = Napi::Persistent(Napi::Object::New(env));
+    uint32_t count = 0;
+    for (const Napi::Value& array : arrays) kept_.Set(count++, array);
   }
 
   Napi::Promise promise() const { return promise_.Promise(); }
 
  private:
   void Execute() override {
-    const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    cpu::multiply_in_double(threads, rows_, inner_, columns_, a_, b_, c_);
+    work_.run(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
     // This thread's team would stay: with more threads of OpenMP's than cores, all of them sleep between
     // loops rather than spin, those of devices too.
     omp_pause_resource_all(omp_pause_soft);
   }
-  void OnOK() override { promise_.Resolve(kept_.Get("c")); }
+  void OnOK() override { promise_.Resolve(Env().Undefined()); }
   void OnError(const Napi::Error& error) override { promise_.Reject(error.Value()); }
 
   Napi::Promise::Deferred promise_;
   Napi::ObjectReference kept_;  ///< so that nothing is collected meanwhile
-  int64_t inner_, rows_, columns_;
-  const double* a_;
-  const float* b_;
-  double* c_;
+  cpu::ComposeKernel work_;
 };
 
-/// multiplyInDouble(a, b, inner): a [rows, inner], b [inner, columns].
-Napi::Value multiply_in_double(const Napi::CallbackInfo& info) {
-  const auto a = info[0].As<Napi::Float64Array>();
-  const auto b = info[1].As<Napi::Float32Array>();
-  const auto inner = static_cast<size_t>(info[2].ToNumber().Int64Value());
-  if (inner == 0 || a.ElementLength() % inner != 0 || b.ElementLength() % inner != 0) {
-    throw Napi::RangeError::New(info.Env(),
-                                "multiplyInDouble: a and b are no matrices with this inner dimension");
+/// addThrough(to, from, [K, h, w, channels], weight, [M, C, plane], taps, kh): see cpu/compose.h.
+Napi::Value add_through(const Napi::CallbackInfo& info) {
+  auto to = info[0].As<Napi::Float64Array>();
+  const auto from = info[1].As<Napi::Float64Array>();
+  const auto weight = info[3].As<Napi::Float32Array>();
+  const auto taps = info[5].As<Napi::Int32Array>();
+  const auto size = [&](int argument, uint32_t i) {
+    return info[argument].As<Napi::Array>().Get(i).ToNumber().Int64Value();
+  };
+  cpu::ComposeKernel work;
+  work.outputs = size(2, 0), work.height = size(2, 1), work.width = size(2, 2), work.channels = size(2, 3);
+  work.middle = size(4, 0), work.inputs = size(4, 1), work.plane = size(4, 2);
+  work.kernel_height = std::max<int64_t>(1, info[6].ToNumber().Int64Value());
+  work.kernel_width = static_cast<int64_t>(taps.ElementLength()) / work.kernel_height;
+  work.from = from.Data(), work.weight = weight.Data(), work.taps = taps.Data(), work.to = to.Data();
+  if (!work.fits(from.ElementLength(), weight.ElementLength(), taps.ElementLength(), to.ElementLength())) {
+    throw Napi::RangeError::New(info.Env(), "addThrough: the arrays are not of these shapes");
   }
-  const auto c = Napi::Float64Array::New(info.Env(), a.ElementLength() / inner * (b.ElementLength() / inner));
-  auto* product = new Product(a, b, c, static_cast<int64_t>(inner));
-  product->Queue();
-  return product->promise();
+  auto* composition = new Composition(info.Env(), work, {to, from, weight, taps});
+  composition->Queue();
+  return composition->promise();
+}
+
+/// detach(buffer): its memory goes at once.
+Napi::Value detach(const Napi::CallbackInfo& info) {
+  info[0].As<Napi::ArrayBuffer>().Detach();
+  return info.Env().Undefined();
 }
 
 /// closeQueues(): stops the devices whose work goes on without this process's threads, before the process
@@ -138,7 +143,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("describeOps", Napi::Function::New(env, describe_ops, "describeOps"));
   exports.Set("deviceCount", Napi::Function::New(env, device_count, "deviceCount"));
   exports.Set("closeQueues", Napi::Function::New(env, close_queues, "closeQueues"));
-  exports.Set("multiplyInDouble", Napi::Function::New(env, multiply_in_double, "multiplyInDouble"));
+  exports.Set("addThrough", Napi::Function::New(env, add_through, "addThrough"));
+  exports.Set("detach", Napi::Function::New(env, detach, "detach"));
   exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   return exports;
 }

@@ -1,12 +1,12 @@
 /**
  * What of a network can be composed before it is run, for inference, when weights no longer change. Composed in double
- * precision; the result is the same up to rounding.
+ * precision; the result is the same up to rounding. Results lie in the scratch that was given, and go with it.
  */
-import { setImmediate } from 'node:timers/promises';
-import { multiplyInDouble } from '../binding';
+import { addThrough } from '../binding';
 import { fromFloat32, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
 import { type Side, sides } from '../models/fpn';
 import { batchNormEpsilon } from '../tensor/batch-norm';
+import type { Scratch } from './scratch';
 
 /** A convolution: weight [K, C, k, k] and bias [K], float32. */
 export interface FoldedConv {
@@ -65,14 +65,43 @@ export interface ComposedWeights {
   readonly sum: FoldedConv;
 }
 
-/** The composed kernels of {@link compose} before they are rounded: [k·k·K, C, l, l]. */
-interface Products {
+/** A kernel in double precision: how outputs depend on the maps around them, [K, h, w, C]. */
+interface Kernel {
   readonly values: Float64Array;
-  /** K, k, C, l. */
+  readonly outputs: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+}
+
+/**
+ * How the outputs in the three lines along a side depend on one line of a map: [3·K, 1, width, C], output j·K + k for
+ * class k in line j. Those of the last lines may be missing.
+ */
+type LineKernel = Kernel;
+
+function emptyKernel(
+  scratch: Scratch,
+  outputs: number,
+  height: number,
+  width: number,
+  channels: number,
+): Kernel {
+  return {
+    values: scratch.float64(outputs * height * width * channels),
+    outputs,
+    height,
+    width,
+    channels,
+  };
+}
+
+/** The composed kernels of {@link compose} before they are rounded: [k·k·K, l, l, C]. */
+interface Products {
+  readonly kernels: Kernel;
+  /** K, k. */
   readonly outputs: number;
   readonly kernel: number;
-  readonly channels: number;
-  readonly side: number;
 }
 
 /**
@@ -81,6 +110,7 @@ interface Products {
  * @param second E: weight [K, at least M, k, k], bias [K]; its first M input channels count
  */
 export async function compose(
+  scratch: Scratch,
   first: FoldedConv,
   second: FoldedConv,
 ): Promise<ComposedWeights & { products: Products }> {
@@ -88,67 +118,78 @@ export async function compose(
   const [outputs, inputs, kernel] = second.weight.shape as [number, number, number, number];
   const taps = kernel * kernel;
   const weight = toFloat32(second.weight);
-  const innerBias = toFloat32(first.bias);
-  // [k·k·K, M]
-  const outer = new Float64Array(taps * outputs * middle);
-  const bias = new Float64Array(taps * outputs);
+  const outer = emptyKernel(scratch, taps * outputs, 1, 1, middle);
   for (let tap = 0; tap < taps; tap++) {
     for (let k = 0; k < outputs; k++) {
-      const row = tap * outputs + k;
-      for (let m = 0; m < middle; m++) {
-        const factor = weight[(k * inputs + m) * taps + tap]!;
-        outer[row * middle + m] = factor;
-        bias[row]! += factor * innerBias[m]!;
-      }
+      const to = (tap * outputs + k) * middle;
+      for (let m = 0; m < middle; m++) outer.values[to + m] = weight[(k * inputs + m) * taps + tap]!;
     }
   }
-  const values = await multiplyInDouble(outer, toFloat32(first.weight), middle);
-  const sum = new Float32Array(outputs * taps * outputs * taps);
+  const bias = new Float64Array(taps * outputs);
+  addConstant(bias, outer, toFloat32(first.bias));
+  const kernels = await through(scratch, outer, first);
+  const sum = scratch.float32(outputs * taps * outputs * taps);
   for (let k = 0; k < outputs; k++) {
     for (let tap = 0; tap < taps; tap++) sum[(k * taps * outputs + tap * outputs + k) * taps + tap] = 1;
   }
   return {
     taps: {
-      weight: fromFloat32([taps * outputs, channels, side, side], Float32Array.from(values)),
+      weight: fromFloat32([taps * outputs, channels, side, side], weightOf(scratch, kernels)),
       bias: fromFloat32([taps * outputs], Float32Array.from(bias)),
     },
     sum: { weight: fromFloat32([outputs, taps * outputs, kernel, kernel], sum), bias: second.bias },
-    products: { values, outputs, kernel, channels, side },
+    products: { kernels, outputs, kernel },
   };
 }
 
-/** A kernel in double precision, [K, k, k, C], and what biases on the way add up to, [K]. */
-interface Kernel {
-  readonly values: Float64Array;
-  readonly bias: Float64Array;
-  readonly outputs: number;
-  readonly side: number;
-  readonly channels: number;
+/**
+ * Writes a kernel's channels from `from` on into a weight, where x lies next to x.
+ * @param start where a row of the kernel begins
+ * @param channel from one channel to the next
+ * @param line from one line to the next
+ */
+function put(
+  weight: Float32Array,
+  { values, outputs, height, width, channels }: Kernel,
+  start: (row: number) => number,
+  [channel, line]: readonly [channel: number, line: number],
+  { from = 0, factor = 1 } = {},
+): void {
+  for (let row = 0, at = 0; row < outputs; row++) {
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, at += channels) {
+        const to = start(row) + y * line + x;
+        for (let c = from; c < channels; c++) weight[to + (c - from) * channel] = factor * values[at + c]!;
+      }
+    }
+  }
 }
 
-function emptyKernel(outputs: number, side: number, channels: number): Kernel {
-  const values = new Float64Array(outputs * side * side * channels);
-  return { values, bias: new Float64Array(outputs), outputs, side, channels };
+/** A kernel as a convolution's weight, [K, C, h, w]. */
+function weightOf(scratch: Scratch, kernel: Kernel, factor = 1): Float32Array {
+  const { outputs, height, width, channels } = kernel;
+  const weight = scratch.float32(outputs * channels * height * width);
+  put(weight, kernel, (k) => k * channels * height * width, [height * width, width], { factor });
+  return weight;
 }
 
-/** The products' kernels over some of their input channels, each where its tap has it; without the bias, which stays with the products. */
+/** The products' kernels over some of their input channels, each where its tap has it. */
 function gatherProducts(
-  { values, outputs, kernel, channels, side }: Products,
+  scratch: Scratch,
+  { kernels, outputs, kernel }: Products,
   first: number,
   count: number,
 ): Kernel {
-  const whole = emptyKernel(outputs, kernel + side - 1, count);
-  for (let tap = 0; tap < kernel * kernel; tap++) {
+  const { values, width: size, channels } = kernels;
+  const side = kernel + size - 1;
+  const whole = emptyKernel(scratch, outputs, side, side, count);
+  for (let tap = 0, row = 0; tap < kernel * kernel; tap++) {
     const [dy, dx] = [Math.floor(tap / kernel), tap % kernel];
-    for (let k = 0; k < outputs; k++) {
-      for (let y = 0; y < side; y++) {
-        for (let x = 0; x < side; x++) {
-          const to = ((k * whole.side + dy + y) * whole.side + dx + x) * count;
-          for (let c = 0; c < count; c++) {
-            const at = ((tap * outputs + k) * channels + first + c) * side * side + y * side + x;
-            whole.values[to + c]! += values[at]!;
-          }
-        }
+    for (let k = 0; k < outputs; k++, row++) {
+      for (let i = 0; i < size * size; i++) {
+        const to = ((k * side + dy + Math.floor(i / size)) * side + dx + (i % size)) * count;
+        const from = (row * size * size + i) * channels + first;
+        for (let c = 0; c < count; c++) whole.values[to + c]! += values[from + c]!;
       }
     }
   }
@@ -156,39 +197,31 @@ function gatherProducts(
 }
 
 /** The kernel over the outputs of a convolution, as one over its inputs. The first of the kernel's channels are meant. */
-async function through(kernel: Kernel, conv: FoldedConv): Promise<Kernel> {
-  const [middle, channels, side] = conv.weight.shape as [number, number, number, number];
-  const positions = kernel.outputs * kernel.side * kernel.side;
-  const whole = emptyKernel(kernel.outputs, kernel.side + side - 1, channels);
-  whole.bias.set(kernel.bias);
-  const bias = toFloat32(conv.bias);
-  const outer = new Float64Array(positions * middle);
-  for (let position = 0; position < positions; position++) {
-    const k = Math.floor(position / (kernel.side * kernel.side));
-    for (let m = 0; m < middle; m++) {
-      const factor = kernel.values[position * kernel.channels + m]!;
-      outer[position * middle + m] = factor;
-      whole.bias[k]! += factor * bias[m]!;
-    }
-  }
-  // [K, k, k, C, l, l]: each position's kernel goes where that position lies in the whole.
-  const products = await multiplyInDouble(outer, toFloat32(conv.weight), middle);
-  let from = 0;
-  for (let k = 0; k < kernel.outputs; k++) {
-    for (let y = 0; y < kernel.side; y++) {
-      for (let x = 0; x < kernel.side; x++) {
-        for (let c = 0; c < channels; c++) {
-          for (let row = 0; row < side; row++) {
-            const to = ((k * whole.side + y + row) * whole.side + x) * channels + c;
-            for (let column = 0; column < side; column++)
-              whole.values[to + column * channels]! += products[from++]!;
-          }
-        }
-      }
-      await setImmediate();
-    }
-  }
+async function through(scratch: Scratch, kernel: Kernel, conv: FoldedConv): Promise<Kernel> {
+  const [, channels, side] = conv.weight.shape as [number, number, number, number];
+  const { outputs, height, width } = kernel;
+  const whole = emptyKernel(scratch, outputs, height + side - 1, width + side - 1, channels);
+  await addThroughTaps(
+    whole,
+    kernel,
+    conv,
+    Int32Array.from({ length: side * side }, (_, i) => i),
+    side,
+  );
   return whole;
+}
+
+/** @param taps of the convolution's weight that count, `rows` of them */
+function addThroughTaps(
+  to: Kernel,
+  { values, outputs, height, width, channels }: Kernel,
+  { weight }: FoldedConv,
+  taps: Int32Array,
+  rows: number,
+): Promise<void> {
+  const [middle, inputs, side] = weight.shape as [number, number, number, number];
+  const shape = [outputs, height, width, channels] as const;
+  return addThrough(to.values, values, shape, toFloat32(weight), [middle, inputs, side * side], taps, rows);
 }
 
 /** Where a kernel of n x n has the element at some depth (0 is furthest out of the map) and place along a side. */
@@ -197,97 +230,60 @@ function tapAt(side: Side, n: number, depth: number, along: number): number {
   return side === 'top' || side === 'bottom' ? inwards * n + along : along * n + inwards;
 }
 
-/**
- * How the outputs in the three lines along a side depend on one line of a map: [3·K, width, C], output j·K + k for
- * class k in line j. Those of the last lines may be missing.
- */
-interface LineKernel {
-  readonly values: Float64Array;
-  readonly rows: number;
-  readonly width: number;
-  readonly channels: number;
-}
-
-function sumOfLines(...parts: readonly LineKernel[]): LineKernel {
-  const { width, channels } = parts[0]!;
-  const rows = Math.max(...parts.map((part) => part.rows));
-  const values = new Float64Array(rows * width * channels);
-  for (const part of parts) {
-    for (let i = 0; i < part.values.length; i++) values[i]! += part.values[i]!;
-  }
-  return { values, rows, width, channels };
-}
-
-/** Sums over the places along the side: what a constant in each of the first channels adds to each output. */
+/** Adds up what a constant in each of the first channels adds to each output. */
 function addConstant(
   to: Float64Array,
-  { values, rows, width, channels }: LineKernel,
-  bias: Float32Array,
+  { values, outputs, height, width, channels }: Kernel,
+  constant: Float32Array,
 ): void {
-  for (let row = 0; row < rows; row++) {
-    for (let place = 0; place < width; place++) {
-      const at = (row * width + place) * channels;
-      for (let m = 0; m < bias.length; m++) to[row]! += values[at + m]! * bias[m]!;
-    }
+  for (let i = 0; i < outputs * height * width; i++) {
+    let sum = 0;
+    for (let m = 0; m < constant.length; m++) sum += values[i * channels + m]! * constant[m]!;
+    to[Math.floor(i / (height * width))]! += sum;
   }
 }
 
 /** Of a kernel over a map, the line that output line j of each of the first `lines` reads at depth `line`. */
-function linesOf(kernel: Kernel, side: Side, lines: number, line: number, channels: number): LineKernel {
-  const { outputs, side: width } = kernel;
-  const values = new Float64Array(lines * outputs * width * channels);
-  for (let j = 0; j < lines; j++) {
+function linesOf(
+  scratch: Scratch,
+  kernel: Kernel,
+  side: Side,
+  lines: number,
+  line: number,
+  channels: number,
+): LineKernel {
+  const { outputs, width } = kernel;
+  const whole = emptyKernel(scratch, lines * outputs, 1, width, channels);
+  for (let j = 0, to = 0; j < lines; j++) {
     const depth = (width - 1) / 2 + line - j;
     for (let k = 0; k < outputs; k++) {
-      for (let place = 0; place < width; place++) {
+      for (let place = 0; place < width; place++, to += channels) {
         const from = (k * width * width + tapAt(side, width, depth, place)) * kernel.channels;
-        values.set(
-          kernel.values.subarray(from, from + channels),
-          ((j * outputs + k) * width + place) * channels,
-        );
+        whole.values.set(kernel.values.subarray(from, from + channels), to);
       }
     }
   }
-  return { values, rows: lines * outputs, width, channels };
+  return whole;
 }
 
-/** The taps of a convolution's weight that read a line `step` (-1, 0, 1) further inwards: [M, 3·C], place before channel. */
-function tapsInLine({ weight }: FoldedConv, side: Side, step: number): Float32Array {
-  const [middle, channels, size] = weight.shape as [number, number, number, number];
-  const values = toFloat32(weight);
-  const taps = new Float32Array(middle * size * channels);
-  for (let m = 0; m < middle; m++) {
-    for (let place = 0; place < size; place++) {
-      const to = (m * size + place) * channels;
-      const from = m * channels * size * size + tapAt(side, size, step + 1, place);
-      for (let c = 0; c < channels; c++) taps[to + c] = values[from + c * size * size]!;
-    }
-  }
-  return taps;
-}
-
-/** A line of a convolution's outputs as one of its inputs, `step` further inwards. */
-async function throughLine(
-  kernel: LineKernel,
+/**
+ * A line of a convolution's inputs, by what its outputs make of it.
+ * @param parts lines of outputs, and how much further inwards than each the line of inputs lies (-1, 0, 1)
+ */
+async function throughLines(
+  scratch: Scratch,
   conv: FoldedConv,
   side: Side,
-  step: number,
+  ...parts: readonly (readonly [LineKernel, step: number])[]
 ): Promise<LineKernel> {
-  const [middle, channels, size] = conv.weight.shape as [number, number, number, number];
-  const count = kernel.rows * kernel.width;
-  const outer = new Float64Array(count * middle);
-  for (let i = 0; i < count; i++) {
-    outer.set(kernel.values.subarray(i * kernel.channels, i * kernel.channels + middle), i * middle);
+  const [, channels, size] = conv.weight.shape as [number, number, number, number];
+  const rows = Math.max(...parts.map(([{ outputs }]) => outputs));
+  const whole = emptyKernel(scratch, rows, 1, parts[0]![0].width + size - 1, channels);
+  for (const [line, step] of parts) {
+    const taps = Int32Array.from({ length: size }, (_, along) => tapAt(side, size, step + 1, along));
+    await addThroughTaps(whole, line, conv, taps, 1);
   }
-  const products = await multiplyInDouble(outer, tapsInLine(conv, side, step), middle);
-  const width = kernel.width + size - 1;
-  const values = new Float64Array(kernel.rows * width * channels);
-  const run = size * channels;
-  for (let i = 0; i < count; i++) {
-    const to = (Math.floor(i / kernel.width) * width + (i % kernel.width)) * channels;
-    for (let n = 0; n < run; n++) values[to + n]! += products[i * run + n]!;
-  }
-  return { values, rows: kernel.rows, width, channels };
+  return whole;
 }
 
 /**
@@ -299,21 +295,29 @@ async function throughLine(
  *   ps1, as far as they are there; the biases, [K], add up
  */
 export async function sampleLevel(
+  scratch: Scratch,
   smooth1: FoldedConv,
   smooth2: FoldedConv,
   channels: number,
 ): Promise<{ smooth1: FoldedConv[]; smooth2: FoldedConv[] }> {
-  const [own, outer] = [kernelOf(smooth1), kernelOf(smooth2)];
-  const both = await through(outer, smooth1);
-  const last = unfold(outer, channels).slice(1);
-  return { smooth1: unfold(own, channels), smooth2: [...unfold(both, channels), ...last.map(withoutBias)] };
+  const [own, outer] = [kernelOf(scratch, smooth1), kernelOf(scratch, smooth2)];
+  const both = await through(scratch, outer, smooth1);
+  const [bias1, bias2] = [toFloat32(smooth1.bias), toFloat32(smooth2.bias)];
+  const bias = Float64Array.from(bias2);
+  addConstant(bias, outer, bias1);
+  return {
+    smooth1: unfold(scratch, own, bias1, channels),
+    smooth2: [
+      ...unfold(scratch, both, Float32Array.from(bias), channels),
+      ...unfold(scratch, outer, new Float32Array(outer.outputs), channels).slice(1),
+    ],
+  };
 }
 
-function kernelOf({ weight, bias }: FoldedConv): Kernel {
+function kernelOf(scratch: Scratch, { weight }: FoldedConv): Kernel {
   const [outputs, channels, side] = weight.shape as [number, number, number, number];
-  const kernel = emptyKernel(outputs, side, channels);
+  const kernel = emptyKernel(scratch, outputs, side, side, channels);
   const values = toFloat32(weight);
-  kernel.bias.set(toFloat32(bias));
   for (let k = 0; k < outputs; k++) {
     for (let c = 0; c < channels; c++) {
       const from = (k * channels + c) * side * side;
@@ -325,23 +329,24 @@ function kernelOf({ weight, bias }: FoldedConv): Kernel {
 }
 
 /** A kernel by parts of its input channels; the first has the bias. */
-function unfold({ values, bias, outputs, side, channels }: Kernel, size: number): FoldedConv[] {
+function unfold(
+  scratch: Scratch,
+  { values, outputs, height, width, channels }: Kernel,
+  bias: Float32Array,
+  size: number,
+): FoldedConv[] {
+  const taps = height * width;
   return Array.from({ length: channels / size }, (_, part) => {
-    const weight = new Float32Array(outputs * side * side * size);
-    for (let i = 0; i < outputs * side * side; i++) {
+    const weight = scratch.float32(outputs * taps * size);
+    for (let i = 0; i < outputs * taps; i++) {
       const from = i * channels + part * size;
       weight.set(values.subarray(from, from + size), i * size);
     }
-    const conv = {
-      weight: fromFloat32([outputs, side * side * size, 1, 1], weight),
-      bias: fromFloat32([outputs], Float32Array.from(bias)),
+    return {
+      weight: fromFloat32([outputs, taps * size, 1, 1], weight),
+      bias: fromFloat32([outputs], part === 0 ? bias : new Float32Array(outputs)),
     };
-    return part === 0 ? conv : withoutBias(conv);
   });
-}
-
-function withoutBias({ weight, bias }: FoldedConv): FoldedConv {
-  return { weight, bias: fromFloat32(bias.shape, new Float32Array(bias.shape[0]!)) };
 }
 
 /** Kernels of s x s that stand for several layers, which make a difference in the outermost m lines: see {@link foldLevel}. */
@@ -362,43 +367,34 @@ export interface FoldedLevel {
  * @param lastChannels the last of the head's input channels, which are not meant
  */
 export function foldOthers(
+  scratch: Scratch,
   { taps, sum, products }: ComposedWeights & { products: Products },
   lastChannels: number,
 ): FoldedLevel {
-  const { outputs, kernel, channels } = products;
-  const count = channels - lastChannels;
-  const head = gatherProducts(products, 0, count);
-  const { side } = head;
-  const weight = new Float32Array(outputs * count * side * side);
-  for (let k = 0; k < outputs; k++) {
-    for (let tap = 0; tap < side * side; tap++) {
-      const from = (k * side * side + tap) * count;
-      for (let c = 0; c < count; c++) weight[(k * count + c) * side * side + tap] = head.values[from + c]!;
-    }
-  }
+  const { kernels, outputs, kernel } = products;
+  const count = kernels.channels - lastChannels;
+  const head = gatherProducts(scratch, products, 0, count);
   // Of u, which each of the shifted maps has, where it lies inside.
   const inner = toFloat32(taps.bias);
   const bias = Float32Array.from(toFloat32(sum.bias));
   for (const [i, value] of inner.entries()) bias[i % outputs]! += value;
   const edgeOf = (each: Side): FoldedConv => {
-    const line = productsAtEdge(products, each, 0, count);
-    const values = new Float32Array(outputs * count * line.width);
+    const line = productsAtEdge(scratch, products, each, 0, count);
     const outside = new Float32Array(outputs);
     for (let k = 0; k < outputs; k++) {
-      for (let x = 0; x < line.width; x++) {
-        const from = (k * line.width + x) * count;
-        for (let c = 0; c < count; c++) values[(k * count + c) * line.width + x] = -line.values[from + c]!;
-      }
       for (let along = 0; along < kernel; along++)
         outside[k]! -= inner[tapAt(each, kernel, 0, along) * outputs + k]!;
     }
     return {
-      weight: fromFloat32([outputs, count, 1, line.width], values),
+      weight: fromFloat32([outputs, count, 1, line.width], weightOf(scratch, line, -1)),
       bias: fromFloat32([outputs], outside),
     };
   };
   return {
-    whole: { weight: fromFloat32([outputs, count, side, side], weight), bias: fromFloat32([outputs], bias) },
+    whole: {
+      weight: fromFloat32([outputs, count, head.height, head.width], weightOf(scratch, head)),
+      bias: fromFloat32([outputs], bias),
+    },
     edges: { top: edgeOf('top'), bottom: edgeOf('bottom'), left: edgeOf('left'), right: edgeOf('right') },
   };
 }
@@ -413,47 +409,42 @@ export function foldOthers(
  * @param products of the head, whose last input channels are the level's
  */
 export async function foldLevel(
+  scratch: Scratch,
   products: Products,
   smooth1: FoldedConv,
   smooth2: FoldedConv,
   lastChannels: number,
 ): Promise<FoldedLevel> {
-  const head = gatherProducts(products, products.channels - lastChannels, lastChannels);
-  const second = await through(head, smooth2);
-  const first = await through(second, smooth1);
-  const own = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!] as const;
+  const head = gatherProducts(scratch, products, products.kernels.channels - lastChannels, lastChannels);
+  const second = await through(scratch, head, smooth2);
+  const first = await through(scratch, second, smooth1);
+  const [own1, own2] = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!];
   const parts = [
     { kernel: first, from: 0 },
-    { kernel: second, from: own[0] },
-    { kernel: head, from: own[1] },
+    { kernel: second, from: own1 },
+    { kernel: head, from: own2 },
   ];
   const channels = parts.reduce((sum, { kernel, from }) => sum + kernel.channels - from, 0);
-  const { side, outputs } = first;
-  const weight = new Float32Array(outputs * channels * side * side);
+  const { width: side, outputs } = first;
+  const weight = scratch.float32(outputs * channels * side * side);
   let at = 0;
   for (const { kernel, from } of parts) {
-    const edge = (side - kernel.side) / 2;
-    for (let k = 0; k < outputs; k++) {
-      for (let c = from; c < kernel.channels; c++) {
-        for (let y = 0; y < kernel.side; y++) {
-          for (let x = 0; x < kernel.side; x++) {
-            const to = ((k * channels + at + c - from) * side + y + edge) * side + x + edge;
-            weight[to] = kernel.values[((k * kernel.side + y) * kernel.side + x) * kernel.channels + c]!;
-          }
-        }
-      }
-    }
+    const [channel, edge] = [at, (side - kernel.width) / 2];
+    const start = (k: number) => ((k * channels + channel) * side + edge) * side + edge;
+    put(weight, kernel, start, [side * side, side], { from });
     at += kernel.channels - from;
   }
+  const bias = new Float64Array(outputs);
+  addConstant(bias, head, toFloat32(smooth2.bias));
+  addConstant(bias, second, toFloat32(smooth1.bias));
   const edges: Partial<Record<Side, FoldedConv>> = {};
   for (const each of sides) {
-    edges[each] = await foldEdge({ products, head, second, smooth1, smooth2 }, each, side);
-    await setImmediate();
+    edges[each] = await foldEdge(scratch, { products, head, second, smooth1, smooth2 }, each, side);
   }
   return {
     whole: {
       weight: fromFloat32([outputs, channels, side, side], weight),
-      bias: fromFloat32([outputs], Float32Array.from(first.bias)),
+      bias: fromFloat32([outputs], Float32Array.from(bias)),
     },
     edges: edges as Record<Side, FoldedConv>,
   };
@@ -465,6 +456,7 @@ export async function foldLevel(
  * line there, and what lies further out is no more than biases.
  */
 async function foldEdge(
+  scratch: Scratch,
   level: {
     products: Products;
     head: Kernel;
@@ -478,57 +470,54 @@ async function foldEdge(
   const { products, head, second, smooth1, smooth2 } = level;
   const { outputs } = head;
   const [q, r] = [smooth1.weight.shape[0]!, smooth2.weight.shape[0]!];
+  const lines = (kernel: Kernel, count: number, line: number, channels: number) =>
+    linesOf(scratch, kernel, side, count, line, channels);
   // What leaves first at u, r and q.
-  const throughU = productsAtEdge(products, side, products.channels - head.channels, head.channels);
-  const leavingR = linesOf(head, side, 2, -1, r);
-  const leavingQ = linesOf(second, side, 3, -1, q);
+  const ofU = productsAtEdge(
+    scratch,
+    products,
+    side,
+    products.kernels.channels - head.channels,
+    head.channels,
+  );
+  const leavingR = lines(head, 2, -1, r);
+  const leavingQ = lines(second, 3, -1, q);
   const ofQ = [
-    sumOfLines(await throughLine(throughU, smooth2, side, 0), await throughLine(leavingR, smooth2, side, 1)),
-    await throughLine(throughU, smooth2, side, 1),
+    await throughLines(scratch, smooth2, side, [ofU, 0], [leavingR, 1]),
+    await throughLines(scratch, smooth2, side, [ofU, 1]),
   ] as const;
   const ofP = [
-    sumOfLines(
-      await throughLine(leavingQ, smooth1, side, 1),
-      await throughLine(ofQ[0], smooth1, side, 0),
-      await throughLine(ofQ[1], smooth1, side, -1),
-    ),
-    sumOfLines(await throughLine(ofQ[0], smooth1, side, 1), await throughLine(ofQ[1], smooth1, side, 0)),
-    await throughLine(ofQ[1], smooth1, side, 1),
+    await throughLines(scratch, smooth1, side, [leavingQ, 1], [ofQ[0], 0], [ofQ[1], -1]),
+    await throughLines(scratch, smooth1, side, [ofQ[0], 1], [ofQ[1], 0]),
+    await throughLines(scratch, smooth1, side, [ofQ[1], 1]),
   ] as const;
 
   const bias = new Float64Array(3 * outputs);
   const [bias1, bias2] = [toFloat32(smooth1.bias), toFloat32(smooth2.bias)];
-  for (const line of [...ofQ, leavingQ, linesOf(second, side, 2, -2, q), linesOf(second, side, 1, -3, q)]) {
+  for (const line of [...ofQ, leavingQ, lines(second, 2, -2, q), lines(second, 1, -3, q)])
     addConstant(bias, line, bias1);
-  }
-  for (const line of [throughU, leavingR, linesOf(head, side, 1, -2, r)]) addConstant(bias, line, bias2);
+  for (const line of [ofU, leavingR, lines(head, 1, -2, r)]) addConstant(bias, line, bias2);
 
   // Lines and outputs in the order in which they lie in the map.
   const [lies, far] = [side === 'top' || side === 'bottom', side === 'bottom' || side === 'right'];
   const place = (depth: number) => (far ? 2 - depth : depth);
+  const outputOf = (row: number) => place(Math.floor(row / outputs)) * outputs + (row % outputs);
   const parts = [
     { lines: ofP, from: 0 },
     { lines: ofQ, from: q },
-    { lines: [throughU], from: r },
+    { lines: [ofU], from: r },
   ];
   const channels = parts.reduce((sum, { lines, from }) => sum + lines[0]!.channels - from, 0);
-  const weight = new Float32Array(3 * outputs * channels * 3 * width);
+  const weight = scratch.float32(3 * outputs * channels * 3 * width);
   let at = 0;
   for (const { lines, from } of parts) {
     for (const [depth, line] of lines.entries()) {
-      for (let row = 0; row < line.rows; row++) {
-        const output = place(Math.floor(row / outputs)) * outputs + (row % outputs);
-        for (let c = from; c < line.channels; c++) {
-          const channel = at + c - from;
-          const to = lies
-            ? ((output * channels + channel) * 3 + place(depth)) * width
-            : ((output * 3 + place(depth)) * channels + channel) * width;
-          for (let x = 0; x < line.width; x++) {
-            weight[to + x + (width - line.width) / 2] =
-              -line.values[(row * line.width + x) * line.channels + c]!;
-          }
-        }
-      }
+      const [channel, edge] = [at, (width - line.width) / 2];
+      const start = (row: number) =>
+        lies
+          ? ((outputOf(row) * channels + channel) * 3 + place(depth)) * width + edge
+          : ((outputOf(row) * 3 + place(depth)) * channels + channel) * width + edge;
+      put(weight, line, start, [lies ? 3 * width : width, 0], { from, factor: -1 });
     }
     at += lines[0]!.channels - from;
   }
@@ -539,30 +528,30 @@ async function foldEdge(
     ),
     bias: fromFloat32(
       [3 * outputs],
-      Float32Array.from(bias, (_, i) => -bias[place(Math.floor(i / outputs)) * outputs + (i % outputs)]!),
+      Float32Array.from(bias, (_, row) => -bias[outputOf(row)]!),
     ),
   };
 }
 
 /** Of the head, the paths from line 0 of some channels through line -1 of u to line 0 of the outputs. */
 function productsAtEdge(
-  { values, outputs, kernel, channels, side: size }: Products,
+  scratch: Scratch,
+  { kernels, outputs, kernel }: Products,
   side: Side,
   first: number,
   count: number,
 ): LineKernel {
-  const width = kernel + size - 1;
-  const whole = new Float64Array(outputs * width * count);
+  const { values, width: size, channels } = kernels;
+  const whole = emptyKernel(scratch, outputs, 1, kernel + size - 1, count);
   for (let along = 0; along < kernel; along++) {
     const tap = tapAt(side, kernel, 0, along);
     for (let k = 0; k < outputs; k++) {
       for (let x = 0; x < size; x++) {
-        for (let c = 0; c < count; c++) {
-          const at = ((tap * outputs + k) * channels + first + c) * size * size;
-          whole[(k * width + along + x) * count + c]! += values[at + tapAt(side, size, size - 1, x)]!;
-        }
+        const to = (k * whole.width + along + x) * count;
+        const from = ((tap * outputs + k) * size * size + tapAt(side, size, size - 1, x)) * channels + first;
+        for (let c = 0; c < count; c++) whole.values[to + c]! += values[from + c]!;
       }
     }
   }
-  return { values: whole, rows: outputs, width, channels: count };
+  return whole;
 }

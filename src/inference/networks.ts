@@ -20,6 +20,7 @@ import {
   normFields,
   sampleLevel,
 } from './fold';
+import { Scratch } from './scratch';
 
 const smoothLayer = 'fpn_local.smooth';
 const lastSmooth = ['fpn_local.smooth4_1', 'fpn_local.smooth4_2'] as const;
@@ -164,12 +165,15 @@ export class NetworkStore {
   async #build(mode: Mode, wanted: readonly LocalOutput[]): Promise<Networks> {
     const { backbone, sharing } = this.config;
     const heads: Partial<Record<LocalOutput, Head>> = {};
-    if (this.#composes) for (const output of wanted) heads[output] = await this.#head(mode, output);
+    if (this.#composes) {
+      for (const output of wanted)
+        heads[output] = await this.#composing((scratch) => this.#head(scratch, mode, output));
+    }
     const own = await this.#load(mode);
     const fixed = mode === 'bidirectional' ? await this.#load('global') : own;
     const deep = (sharing ?? 'deep') === 'deep';
     const samples = mode === 'bidirectional' && deep && this.#composes && this.#foldsLastLevel;
-    const sampled = samples ? await this.#sampled(mode) : [];
+    const sampled = samples ? await this.#composing((scratch) => this.#sampled(scratch, mode)) : [];
     const common = { device: this.device, precision: this.precision };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
@@ -233,13 +237,23 @@ export class NetworkStore {
     return tensors;
   }
 
+  /** Lets weights be composed in a scratch, which goes when the device has what was uploaded of it. */
+  async #composing<T>(make: (scratch: Scratch) => Promise<T>): Promise<T> {
+    const scratch = new Scratch();
+    try {
+      return await make(scratch);
+    } finally {
+      await this.device.synchronize().finally(() => scratch.free());
+    }
+  }
+
   /** The local branch's last level for few pixels, see models/fpn.ts. */
-  async #sampled(mode: Mode): Promise<Map<string, Tensor>> {
+  async #sampled(scratch: Scratch, mode: Mode): Promise<Map<string, Tensor>> {
     const tensors = new Map<string, Tensor>();
-    const { layer, keyOf } = this.#layers(mode);
+    const { layer, keyOf } = this.#layers(scratch, mode);
     const { channels } = this.config.fpn;
     const sampled = lazily(async () =>
-      sampleLevel(await layer(lastSmooth[0]), await layer(lastSmooth[1]), channels),
+      sampleLevel(scratch, await layer(lastSmooth[0]), await layer(lastSmooth[1]), channels),
     );
     const key = `${keyOf(...lastSmooth)} sampled`;
     for (const [i, stage] of (['smooth1', 'smooth2'] as const).entries()) {
@@ -256,17 +270,22 @@ export class NetworkStore {
     return tensors;
   }
 
-  /** Reads a mode's layers, and names what they hold. */
-  #layers(mode: Mode): {
+  /** Reads a mode's layers into a scratch, and names what they hold. */
+  #layers(
+    scratch: Scratch,
+    mode: Mode,
+  ): {
     layer: (name: string) => Promise<FoldedConv>;
     keyOf: (...layers: readonly string[]) => string;
   } {
     const located = this.#file.locate(mode);
+    const read = async (name: string): Promise<HostTensor> => {
+      const stored = await this.#file.read(located.get(name)!);
+      scratch.own(stored.data);
+      return fromFloat32(stored.shape, scratch.own(toFloat32(stored)));
+    };
     return {
-      layer: async (name) => ({
-        weight: await this.#file.read(located.get(`${name}.weight`)!),
-        bias: await this.#file.read(located.get(`${name}.bias`)!),
-      }),
+      layer: async (name) => ({ weight: await read(`${name}.weight`), bias: await read(`${name}.bias`) }),
       // A phase may share the weights of another and not its biases.
       keyOf: (...layers) =>
         layers.flatMap((each) => [located.get(`${each}.weight`), located.get(`${each}.bias`)]).join(' '),
@@ -274,11 +293,11 @@ export class NetworkStore {
   }
 
   /** The local branch's `smooth`, composed with what follows it. */
-  async #head(mode: Mode, output: LocalOutput): Promise<Head> {
-    const { layer, keyOf } = this.#layers(mode);
+  async #head(scratch: Scratch, mode: Mode, output: LocalOutput): Promise<Head> {
+    const { layer, keyOf } = this.#layers(scratch, mode);
     const name = output === 'local' ? 'fpn_local.classify' : 'ensemble_conv';
     const key = keyOf(smoothLayer, name);
-    const composed = lazily(async () => compose(await layer(smoothLayer), await layer(name)));
+    const composed = lazily(async () => compose(scratch, await layer(smoothLayer), await layer(name)));
     const parameters = new Map<string, Tensor>();
     for (const step of ['taps', 'sum'] as const) {
       await this.#conv(parameters, step, `${key} ${step}`, async () => (await composed())[step]);
@@ -288,9 +307,9 @@ export class NetworkStore {
       const lastChannels = sharing === 'none' ? fpn.smooth : 2 * fpn.smooth;
       const last = lazily(async () => {
         const [smooth1, smooth2] = [await layer(lastSmooth[0]), await layer(lastSmooth[1])];
-        return foldLevel((await composed()).products, smooth1, smooth2, lastChannels);
+        return foldLevel(scratch, (await composed()).products, smooth1, smooth2, lastChannels);
       });
-      const others = lazily(async () => foldOthers(await composed(), lastChannels));
+      const others = lazily(async () => foldOthers(scratch, await composed(), lastChannels));
       for (const [name, layers, folded] of [
         ['last', lastSmooth, last],
         ['others', [], others],

@@ -2,12 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { addThrough } from '../../../src/binding';
 import { type ModelConfig, type ModelFile, openModel } from '../../../src/checkpoint/model-file';
 import { fromFloat32, toFloat32 } from '../../../src/checkpoint/state-dict';
 import { randomWeights } from '../../../src/cli/self-test';
 import { compose, foldBatchNorm, foldLevel, normAfter } from '../../../src/inference/fold';
 import { NetworkStore, type Networks } from '../../../src/inference/networks';
 import { type Output, outputsOf, predict } from '../../../src/inference/predict';
+import { Scratch } from '../../../src/inference/scratch';
 import { Branch, Ensemble } from '../../../src/models/glnet';
 import { expectedParameters } from '../../../src/models/parameters';
 import { openRaster } from '../../../src/raster/raster';
@@ -208,8 +210,14 @@ test('composing leaves the event loop its turns', async () => {
     timer = setImmediate(count);
   };
   let timer = setImmediate(count);
-  const { taps, sum, products } = await compose(layer('fpn_local.smooth'), layer('fpn_local.classify'));
+  const scratch = new Scratch();
+  const { taps, sum, products } = await compose(
+    scratch,
+    layer('fpn_local.smooth'),
+    layer('fpn_local.classify'),
+  );
   const { whole } = await foldLevel(
+    scratch,
     products,
     layer('fpn_local.smooth4_1'),
     layer('fpn_local.smooth4_2'),
@@ -222,4 +230,64 @@ test('composing leaves the event loop its turns', async () => {
     [3, 27, 3, 3],
   ]);
   expect(whole.weight.shape).toEqual([3, 3 * 32 + 16, 9, 9]);
+  expect(whole.weight.data.byteLength).toBe(4 * 3 * (3 * 32 + 16) * 9 * 9);
+  scratch.free();
+  expect(whole.weight.data.byteLength).toBe(0);
+});
+
+describe('addThrough', () => {
+  const random = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i * i + length));
+
+  test.each([
+    // K, h, w, channels; M, C, plane; taps, rows.
+    [[2, 1, 1, 3], [3, 4, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8], 3],
+    [[7, 3, 4, 150], [131, 33, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8], 3],
+    [[9, 1, 5, 16], [16, 48, 9], [8, 5, 2], 1],
+    [[1, 5, 2, 20], [18, 5, 4], [1, 2, 0, 3, 3, 1], 3],
+  ] as const)('%j through %j by taps %j in %i rows', async (fromShape, weightShape, taps, rows) => {
+    const [outputs, height, width, channels] = fromShape;
+    const [middle, inputs, plane] = weightShape;
+    const columns = taps.length / rows;
+    const [toHeight, toWidth] = [height + rows - 1, width + columns - 1];
+    const from = Float64Array.from(random(outputs * height * width * channels));
+    const weight = random(middle * inputs * plane);
+    // With one output more, which stays as it is.
+    const to = Float64Array.from(random((outputs + 1) * toHeight * toWidth * inputs));
+    const expected = to.slice();
+    for (let position = 0; position < outputs * height * width; position++) {
+      const [k, y, x] = [
+        Math.floor(position / (height * width)),
+        Math.floor(position / width) % height,
+        position % width,
+      ];
+      for (const [i, tap] of taps.entries()) {
+        const [toY, toX] = [y + Math.floor(i / columns), x + (i % columns)];
+        for (let c = 0; c < inputs; c++) {
+          const at = ((k * toHeight + toY) * toWidth + toX) * inputs + c;
+          for (let m = 0; m < middle; m++)
+            expected[at]! += from[position * channels + m]! * weight[(m * inputs + c) * plane + tap]!;
+        }
+      }
+    }
+    await addThrough(to, from, fromShape, weight, weightShape, Int32Array.from(taps), rows);
+    for (const [i, value] of to.entries()) expect(abs(value - expected[i]!)).toBeLessThan(1e-12);
+  });
+
+  test('refuses arrays that are not of the shapes', () => {
+    const call = (to: number, from: number, weight: number, taps: readonly number[]) => () =>
+      addThrough(
+        new Float64Array(to),
+        new Float64Array(from),
+        [2, 1, 1, 3],
+        new Float32Array(weight),
+        [3, 4, 2],
+        Int32Array.from(taps),
+        1,
+      );
+    expect(call(15, 6, 24, [0, 1])).toThrow('are not of these shapes');
+    expect(call(16, 7, 24, [0, 1])).toThrow('are not of these shapes');
+    expect(call(16, 6, 23, [0, 1])).toThrow('are not of these shapes');
+    expect(call(16, 6, 24, [0, 2])).toThrow('are not of these shapes');
+    expect(call(16, 6, 24, [])).toThrow('are not of these shapes');
+  });
 });
