@@ -1,5 +1,4 @@
 /** Reading of masks of class indices. */
-import sharp from 'sharp';
 import { GlnetError } from '../errors';
 import { COLOUR_TYPE, headerChunk, PNG_SIGNATURE, pngChunk } from './png';
 import { checkSize, openFile } from './raster';
@@ -56,6 +55,7 @@ export async function readIndexMask(
     ...data,
     pngChunk('IEND', Buffer.alloc(0)),
   ]);
+  const { default: sharp } = await import('sharp');
   const labels = await sharp(gray, { failOn: 'warning', limitInputPixels: false })
     .toColourspace('b-w')
     .raw()

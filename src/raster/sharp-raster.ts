@@ -3,7 +3,7 @@
  * decoded once by sharp into one buffer, as stored; windows are cut from it, turned upright on the way.
  */
 import { constants } from 'node:buffer';
-import sharp, { type Metadata, type SharpOptions } from 'sharp';
+import type { Metadata, SharpOptions } from 'sharp';
 import { GlnetError } from '../errors';
 import {
   type ByteSource,
@@ -111,6 +111,8 @@ export async function openDecoded(
   format: string,
   options: RasterOptions,
 ): Promise<Raster> {
+  // Its libraries take 12 MB, which pixels do without.
+  const { default: sharp } = await import('sharp');
   const metadata = await sharp(input, SHARP_OPTIONS).metadata().catch(refuse(path, format));
   const { width, height, depth, space, channels, hasAlpha } = metadata;
   checkSize(path, width, height, options.maxPixels ?? DEFAULT_MAX_PIXELS);

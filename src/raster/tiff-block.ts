@@ -2,7 +2,6 @@
  * Decoding of one block (a tile, or neighbouring strips) of a TIFF, off the event loop: the compressed bytes are
  * wrapped as a small TIFF of their own and handed to sharp, whose libtiff knows the compressions.
  */
-import sharp from 'sharp';
 import type { SampleArray } from './samples';
 
 export const COMPRESSION = {
@@ -72,6 +71,7 @@ export async function decodeBlock(
 }
 
 async function decodeWith(tiff: Buffer, space: string, bits: 8 | 16): Promise<SampleArray> {
+  const { default: sharp } = await import('sharp');
   const data = await sharp(tiff, { failOn: 'warning', ignoreIcc: true, limitInputPixels: false })
     .toColourspace(space)
     .raw({ depth: bits === 8 ? 'uchar' : 'ushort' })

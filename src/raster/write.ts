@@ -1,6 +1,5 @@
 /** Writing of results: masks of class indices, gray maps, and previews of a mask over its image. */
 import { extname } from 'node:path';
-import sharp from 'sharp';
 import { AbortError, GlnetError } from '../errors';
 import { type Colour, type Rows, replaceFile, rowBands, type Size, writePng } from './png';
 import type { Raster } from './raster';
@@ -98,6 +97,7 @@ export async function writeOverlay(
       preview[3 * i + c] = Math.round(preview[3 * i + c]! * (1 - opacity) + colour[c]! * opacity);
     }
   }
+  const { default: sharp } = await import('sharp');
   const encoded = await sharp(preview, { raw: { ...size, channels: 3 } })
     .toFormat(format as 'png' | 'jpeg' | 'webp', format === 'png' ? {} : { quality: 90 })
     .toBuffer();

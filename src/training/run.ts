@@ -1,7 +1,6 @@
 /** Training from a data set's folder to a model file: opens and checks everything, then trains. */
 
 import { createHash } from 'node:crypto';
-import sharp from 'sharp';
 import { importBackbone } from '../checkpoint/import';
 import { allModes, type Mode, type ModelConfig, openModel } from '../checkpoint/model-file';
 import type { StateDict } from '../checkpoint/state-dict';
@@ -231,7 +230,7 @@ const mostPictures = 4;
 const pictureSide = 512;
 
 /** Labels in the classes' colours, as a PNG. */
-function drawLabels(
+async function drawLabels(
   labels: Uint8Array,
   width: number,
   height: number,
@@ -239,6 +238,7 @@ function drawLabels(
 ): Promise<Uint8Array> {
   const pixels = new Uint8Array(3 * labels.length);
   for (let i = 0; i < labels.length; i++) pixels.set(classes[labels[i]!]!.color, 3 * i);
+  const { default: sharp } = await import('sharp');
   return sharp(pixels, { raw: { width, height, channels: 3 } })
     .resize(pictureSide, pictureSide, { fit: 'inside', kernel: 'nearest', withoutEnlargement: true })
     .png()
