@@ -178,8 +178,11 @@ export declare function addThrough(
   taps: Int32Array,
   tapRows: number,
 ): Promise<void>;
-/** Frees the memory of a buffer, which is empty from here on, and so are the arrays on it. */
-export declare function detach(buffer: ArrayBuffer): void;
+/**
+ * Frees the memory of buffers, which are empty from here on, and so are the arrays on them. What is free in the process's heap
+ * goes back to the system, too.
+ */
+export declare function detach(buffers: readonly ArrayBuffer[]): void;
 export declare function machine(): { oneDNN: string; isa: string; bfloat16: boolean };
 `;
 

@@ -82,7 +82,7 @@ export function addThrough(...args: Parameters<typeof Addon.addThrough>): Promis
   return binding().addThrough(...args);
 }
 
-/** Frees a buffer's memory at once. */
-export function detach(buffer: ArrayBuffer): void {
-  binding().detach(buffer);
+/** Frees buffers' memory at once. */
+export function detach(buffers: readonly ArrayBuffer[]): void {
+  binding().detach(buffers);
 }

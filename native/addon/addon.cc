@@ -99,9 +99,14 @@ Napi::Value add_through(const Napi::CallbackInfo& info) {
   return composition->promise();
 }
 
-/// detach(buffer): its memory goes at once.
+/// detach(buffers): their memory goes at once, and with it what other threads, such as decoders of images,
+/// have left free between their blocks.
 Napi::Value detach(const Napi::CallbackInfo& info) {
-  info[0].As<Napi::ArrayBuffer>().Detach();
+  const auto buffers = info[0].As<Napi::Array>();
+  for (uint32_t i = 0; i < buffers.Length(); ++i) buffers.Get(i).As<Napi::ArrayBuffer>().Detach();
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
   return info.Env().Undefined();
 }
 

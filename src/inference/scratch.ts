@@ -20,7 +20,7 @@ export class Scratch {
 
   /** All its arrays are empty afterwards. */
   free(): void {
-    for (const buffer of this.#buffers) detach(buffer);
+    detach([...this.#buffers]);
     this.#buffers.clear();
   }
 }
