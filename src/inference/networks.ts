@@ -189,6 +189,8 @@ export class NetworkStore {
           for (const [name, tensor] of branch === 'global' ? fixed : own) {
             if (name.includes(side)) this.device.unload(tensor);
           }
+          // The global branch's last pass wants other memory. A GPU's comes in segments, which are dear to get again.
+          if (branch === 'local' && this.device.kind === 'cpu') this.device.trim();
         },
       }),
     };
