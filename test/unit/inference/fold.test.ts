@@ -1,7 +1,9 @@
 /** What inference composes beforehand gives what the network gives as it was trained. */
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { addThrough } from '../../../src/binding';
 import { type ModelConfig, type ModelFile, openModel } from '../../../src/checkpoint/model-file';
 import { fromFloat32, toFloat32 } from '../../../src/checkpoint/state-dict';
@@ -289,5 +291,24 @@ describe('addThrough', () => {
     expect(call(16, 6, 23, [0, 1])).toThrow('are not of these shapes');
     expect(call(16, 6, 24, [0, 2])).toThrow('are not of these shapes');
     expect(call(16, 6, 24, [])).toThrow('are not of these shapes');
+  });
+
+  // With more threads of OpenMP's than cores, those of devices would no longer spin between their loops.
+  test('leaves no threads of its own behind', async () => {
+    const program = `
+      const { addThrough } = require('node-gyp-build')(${JSON.stringify(path.join(__dirname, '../../..'))});
+      const { readdirSync, promises: { readFile } } = require('node:fs');
+      const threads = () => readdirSync('/proc/self/task').length;
+      const eight = (work) => Promise.all(Array.from({ length: 8 }, work));
+      const add = () => addThrough(new Float64Array(256), new Float64Array(64), [1, 1, 1, 64],
+        new Float32Array(64 * 256), [64, 256, 1], new Int32Array(1), 1);
+      // All threads of Node's pool.
+      eight(() => readFile(process.execPath)).then(async () => {
+        const before = threads();
+        await eight(add);
+        console.log(threads() - before);
+      });`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['-e', program]);
+    expect(Number(stdout)).toBe(0);
   });
 });
