@@ -16,7 +16,6 @@
 
 #include <omp.h>
 
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -25,6 +24,11 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/sampling.h"
+#include "cpu/term.h"
+#ifdef GLNET_AVX512_KERNELS
+#include "cpu/avx512/gather.h"
+#include "cpu/machine.h"
+#endif
 
 namespace glnet::cpu {
 namespace {
@@ -35,12 +39,6 @@ int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }
 
-/// base[offset ...] times weight.
-struct Term {
-  int32_t offset;
-  float weight;
-};
-
 /// Lists of terms, one for each position of an axis.
 struct Terms {
   std::vector<int32_t> starts{0};
@@ -50,9 +48,6 @@ struct Terms {
   int count(int64_t i) const { return static_cast<int>(begin(i + 1) - begin(i)); }
   void end_list() { starts.push_back(static_cast<int32_t>(terms.size())); }
 };
-
-/// Up to four rows that a sum starts with; nullptr for none.
-using Initial = std::array<const float*, 4>;
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 
@@ -542,6 +537,9 @@ class Run {
     const int64_t at = ((patch + n) * plan_.height + row) * width * plan_.outputs + first;
     const float* bias = op_.bias ? op_.bias.as<float>() + first : nullptr;
     const bool narrow = op_.y.dtype != DType::float32;
+#ifdef GLNET_AVX512_KERNELS
+    const bool fused = narrow && has_own_kernels(DType::bfloat16);
+#endif
     float* addends = band + plan_.band_floats;
     float* line = addends + width * plan_.slice;
     for (int64_t x = 0; x < width; ++x) {
@@ -549,6 +547,14 @@ class Run {
       float* to = narrow ? line + x * plan_.slice : op_.y.as<float>() + pixel;
       Initial initial{bias, sums ? sums + x * plan_.slice : nullptr, nullptr, nullptr};
       if (plan_.accumulates) initial[2] = products_ + ((n * plan_.height + row) * width + x) * plan_.slice;
+#ifdef GLNET_AVX512_KERNELS
+      if (fused && !last) {
+        const bfloat16* addend = op_.addend ? op_.addend.as<bfloat16>() + pixel : nullptr;
+        avx512::gather(op_.y.as<bfloat16>() + pixel, band, plan_.columns.begin(x), plan_.columns.count(x),
+                       initial, addend, channels, op_.relu);
+        continue;
+      }
+#endif
       if (op_.addend && narrow) {
         to_float(op_.addend.as<bfloat16>() + pixel, channels, addends + x * plan_.slice);
         initial[3] = addends + x * plan_.slice;
