@@ -29,6 +29,7 @@ import {
   type RowBatch,
   rowWindow,
   runBatch,
+  type SharedOutput,
   type Site,
   tensorsOf,
   turnedGlobalImage,
@@ -432,7 +433,8 @@ class Prediction {
       this.#closeSites(sites);
     } else if (mode === 'bidirectional') {
       const wantsMerged = wantsEnsemble || this.#stitching.wants('global');
-      const sites = await this.#openSites(first, grid, wantsMerged);
+      this.#drop(first.ps3);
+      const sites = await this.#openSites({ maps: first.maps, ps3: undefined }, grid, wantsMerged);
       plan(sites);
       const halves: BatchLogits[] = [];
       await this.#forEachRow(turn, grid, sites, (half) => halves.push(half));
@@ -455,7 +457,7 @@ class Prediction {
   }
 
   /** Brings the global branch's maps to every device. */
-  async #openSites(first: PyramidOutput, grid: PatchGrid, merges: boolean): Promise<Site[]> {
+  async #openSites(first: SharedOutput, grid: PatchGrid, merges: boolean): Promise<Site[]> {
     const sites: Site[] = [];
     for (const networks of this.#networks) {
       const own = networks === this.#main ? first : await this.#copyOutput(first, networks.device);
@@ -743,7 +745,7 @@ class Prediction {
     this.#options.onProgress?.({ stage: 'stitch', done: band.row + band.rows, total: height });
   }
 
-  #holdMerger(grid: PatchGrid, { maps: like }: PyramidOutput): Merger {
+  #holdMerger(grid: PatchGrid, { maps: like }: SharedOutput): Merger {
     const { merger, maps } = like.c[0].device.scope(() => {
       const made = new Merger(grid, like);
       return { merger: made, maps: made.maps };
@@ -752,9 +754,9 @@ class Prediction {
     return merger;
   }
 
-  async #copyOutput({ maps, ps3 }: PyramidOutput, device: Device): Promise<PyramidOutput> {
+  async #copyOutput({ maps, ps3 }: SharedOutput, device: Device): Promise<SharedOutput> {
     const copy = async (tensor: Tensor) => this.#hold(await tensor.to(device));
-    return { maps: await mapTensors(maps, copy), ps3: await copy(ps3) };
+    return { maps: await mapTensors(maps, copy), ps3: ps3 && (await copy(ps3)) };
   }
 
   #holdOutput(output: PyramidOutput): PyramidOutput {
@@ -762,7 +764,7 @@ class Prediction {
     return output;
   }
 
-  #dropOutput(output: PyramidOutput): void {
+  #dropOutput(output: SharedOutput): void {
     this.#drop(...tensorsOf(output));
   }
 }

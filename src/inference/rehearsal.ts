@@ -147,7 +147,8 @@ class Rehearsal {
     const likeIt = (tensor: Tensor) => this.#device.zeros(tensor.shape, tensor.dtype);
     if (this.#place > 0) {
       const maps = mapped(before.first.maps, likeIt);
-      const first = { maps, ps3: likeIt(before.first.ps3) };
+      const ps3 = before.first.ps3 && likeIt(before.first.ps3);
+      const first = { maps, ps3 };
       this.#patches(turn, undefined, { networks, first, merger: merger(maps) });
       return;
     }
@@ -159,7 +160,10 @@ class Rehearsal {
     }
     if (this.#stitching.refines) this.#stitching.keep('coarse', classify());
     if (gridOf(turn).count >= manyPatches) networks.unload?.('global');
-    this.#patches(turn, image, { networks, first, merger: merger(first.maps) });
+    const { maps, ps3 } = first;
+    if (mode === 'bidirectional') this.#drop(ps3);
+    const shared = mode === 'bidirectional' ? { maps, ps3: undefined } : first;
+    this.#patches(turn, image, { networks, first: shared, merger: merger(maps) });
   }
 
   /** A turn from its patches on. */

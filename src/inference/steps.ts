@@ -1,7 +1,7 @@
 /** The steps of a prediction that are queued in one go: run by predict.ts, and planned by rehearsal.ts. */
 import type { Mode } from '../checkpoint/model-file';
 import { GlnetError } from '../errors';
-import type { BranchMaps, PyramidOutput } from '../models/fpn';
+import type { BranchMaps } from '../models/fpn';
 import { type Merger, shareWithPatches } from '../models/glnet';
 import type { Window } from '../raster/raster';
 import { decodePatches } from '../tensor/decode-patches';
@@ -11,11 +11,17 @@ import { type PatchGrid, patchRect } from '../tiling';
 import { type LocalOutput, type Networks, runLocal } from './networks';
 import { swapsSides, turnedWindow } from './turns';
 
+/** A branch's output as far as it is still read: its ps3 by the aggregation in mode `global-to-local`. */
+export interface SharedOutput {
+  readonly maps: BranchMaps;
+  readonly ps3: Tensor | undefined;
+}
+
 /** One of the devices that patches are spread over. */
 export interface Site {
   readonly networks: Networks;
-  /** The global branch's maps on this device. */
-  readonly first: PyramidOutput;
+  /** What patches read of the global branch, on this device. */
+  readonly first: SharedOutput;
   /** In mode `bidirectional`, if merged maps are wanted. */
   readonly merger: Merger | undefined;
 }
@@ -117,7 +123,7 @@ export function runBatch(
     if (merger) merge(merger, maps!, patches);
     const half = outputs.ensemble;
     if (!half || mode === 'bidirectional') return outputs;
-    return { ...outputs, ensemble: networks.ensemble!.addGlobal(half, first.ps3, grid, patches) };
+    return { ...outputs, ensemble: networks.ensemble!.addGlobal(half, first.ps3!, grid, patches) };
   });
 }
 
@@ -150,6 +156,6 @@ export function wholeSource(image: Size, turn: number, logits: Tensor): StitchSo
   return { logits, tops: [0], lefts: [0], height, width, turn };
 }
 
-export function tensorsOf({ maps, ps3 }: PyramidOutput): Tensor[] {
-  return [...Object.values(maps).flat(), ps3];
+export function tensorsOf({ maps, ps3 }: SharedOutput): Tensor[] {
+  return [...Object.values(maps).flat(), ...(ps3 ? [ps3] : [])];
 }
