@@ -1,5 +1,5 @@
 // Tests get a copy of the environment, too late for the OpenMP runtime: see src/binding.ts.
-process.env.GOMP_SPINCOUNT ??= '1000';
+process.env.GOMP_SPINCOUNT ??= '5000';
 
 const swc = ['@swc/jest', { jsc: { target: 'es2022' }, module: { type: 'commonjs' } }];
 

@@ -361,6 +361,8 @@ void pack_part(const Convolution& convolution, const Shape& weight, int64_t firs
   const int64_t outputs = weight[0], area = weight[2] * weight[3];
   const auto dense =
       std::make_unique_for_overwrite<Element[]>(static_cast<size_t>(convolution.weight_elements()));
+  // Taps and columns may be rounded up to whole vectors.
+  std::fill(dense.get() + slice * channels * area, dense.get() + convolution.weight_elements(), Element{});
   for (int64_t begin = 0; begin < outputs; begin += slice) {
     parallel_for(omp_get_max_threads(), slice, [&](int64_t i) {
       const int64_t k = begin + i;

@@ -99,7 +99,8 @@ export interface PredictOptions {
   whole?: { labels: Uint8Array<ArrayBuffer>; confidence: Uint8Array<ArrayBuffer> } | undefined;
   /**
    * Receives each output from top to bottom, one band at a time; bands of several outputs come in turn. In mode
-   * `global-to-local` without flips and turns they come while patches further down are computed.
+   * `global-to-local` without flips and turns they come while patches further down are computed. After an error a call that
+   * has begun is waited for.
    */
   onBand: (output: Output, band: Band) => void | Promise<void>;
 }
@@ -442,6 +443,8 @@ class Prediction {
       this.#closeSites(sites);
       if (merged) {
         this.#dropOutput(first);
+        // Freeing memory waits for what is queued, and would hold JavaScript up.
+        await device.synchronize();
         unload('local');
         const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merged)));
         if (this.#stitching.wants('global'))

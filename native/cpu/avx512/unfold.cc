@@ -85,7 +85,7 @@ GLNET_AVX512 void unfold_pixel(Y* y, int64_t channels, int64_t tap, Map<T> map, 
   }
 }
 
-/// Some channels of a row of y, whose pixels are `taps` elements apart.
+/// Some channels of a row of y, whose taps are `tap` elements apart.
 template <int kKernel, class T, class Y>
 void unfold_row(Y* y, int64_t channels, int64_t tap, const Map<T>& map, const Blend& down,
                 const AxisSampling& columns) {
