@@ -2,6 +2,7 @@
  * What exit.test.ts runs: a segmentation that ends, or is ended, in the way that the first argument names, on the
  * device that GLNET_TEST_DEVICE names.
  */
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { DeviceName } from '../../src/inference/devices';
@@ -67,6 +68,8 @@ const works: Record<string, () => Promise<void>> = {
     const { worker, message } = startWorker('in-worker');
     await message;
     await worker.terminate();
+    // Threads of OpenMP's may still be ending in it.
+    if (!readFileSync('/proc/self/maps', 'utf8').includes('glnet.node')) throw new Error('the addon is gone');
     const { done } = await begin(200);
     await done;
     say();
