@@ -2,7 +2,7 @@
 import { binding, type WeightPlace } from '../binding';
 import type { Mode, ModelConfig, ModelFile } from '../checkpoint/model-file';
 import { fromFloat32, type HostTensor, toFloat32 } from '../checkpoint/state-dict';
-import { type BranchMaps, type Head, type Share, sides } from '../models/fpn';
+import { type Head, type Share, sides, type TakeMap } from '../models/fpn';
 import { Branch, Ensemble } from '../models/glnet';
 import { ComposedConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
@@ -53,11 +53,11 @@ export interface Networks {
   readonly heads?: Readonly<Partial<Record<LocalOutput, Head>>>;
   /** Takes merged local maps in; mode `bidirectional`. */
   readonly globalExt?: Branch;
-  /** Frees a branch's weights, which it reads anew when it runs again. */
+  /** Frees a branch's weights, which it reads anew when it runs again. With it, steps.ts's passOnce keeps none. */
   readonly unload?: (branch: BranchName) => void;
 }
 
-export type BranchName = 'global' | 'local' | 'globalExt';
+export type BranchName = 'global' | 'local';
 
 /** What is wanted of the local branch: its own logits, or its part of the aggregation. */
 export const localOutputs = ['local', 'ensemble'] as const;
@@ -65,32 +65,24 @@ export type LocalOutput = (typeof localOutputs)[number];
 
 /**
  * Runs the local branch over patches; only what is wanted is computed.
- * @param keep whether the maps are wanted, too
+ * @param take sees the branch's maps, if they are wanted, too; each goes as soon as it can
  */
 export function runLocal(
   { local, ensemble, heads }: Networks,
   x: Tensor,
   share: Share,
   wanted: readonly LocalOutput[],
-  keep: boolean,
-): { maps: BranchMaps | undefined; outputs: Partial<Record<LocalOutput, Tensor>> } {
+  take: TakeMap | undefined,
+): Partial<Record<LocalOutput, Tensor>> {
   const named = (tensors: readonly Tensor[]): Partial<Record<LocalOutput, Tensor>> =>
     Object.fromEntries(wanted.map((output, i) => [output, tensors[i]!]));
   if (heads) {
-    const { maps, outputs } = local!.apply(
-      wanted.map((output) => heads[output]!),
-      x,
-      share,
-      keep,
-    );
-    return { maps, outputs: named(outputs) };
+    const used = wanted.map((output) => heads[output]!);
+    return named(local!.apply(used, x, share, take));
   }
   return x.device.scope(() => {
-    const { maps, ps3 } = local!.forward(x, share);
-    const outputs = wanted.map((output) =>
-      output === 'local' ? local!.classify(ps3) : ensemble!.local(ps3),
-    );
-    return { maps: keep ? maps : undefined, outputs: named(outputs) };
+    const ps3 = local!.forwardTaking(x, share, take);
+    return named(wanted.map((output) => (output === 'local' ? local!.classify(ps3) : ensemble!.local(ps3))));
   });
 }
 

@@ -5,11 +5,11 @@
  */
 import { allModes, type Mode } from '../checkpoint/model-file';
 import { checkAborted, GlnetError } from '../errors';
-import { type BranchMaps, type PyramidOutput, type Stage, stages } from '../models/fpn';
-import { type Ensemble, Merger, shareMerged } from '../models/glnet';
+import { type Maps, type PyramidOutput, type Stage, stages } from '../models/fpn';
+import { type Ensemble, Merger, PatchSums, shareMerged } from '../models/glnet';
+import type { Levels } from '../models/resnet';
 import type { Raster, Window } from '../raster/raster';
 import { argmax } from '../tensor/argmax';
-import { cast } from '../tensor/cast';
 import type { Device, TensorData } from '../tensor/device';
 import { type StitchSource, stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
@@ -22,11 +22,12 @@ import { rehearse, type Situation } from './rehearsal';
 import {
   type BatchLogits,
   completesRows,
-  halfMerged,
   manyPatches,
+  passOnce,
   patchesFrom,
   patchSource,
   type RowBatch,
+  rowSums,
   rowWindow,
   runBatch,
   type SharedOutput,
@@ -151,13 +152,21 @@ export async function predict(
   }
 }
 
-/** Logits on their way from another device. */
-interface HostLogits {
-  output: LocalOutput;
-  patches: readonly number[];
-  shape: readonly number[];
-  dtype: Tensor['dtype'];
-  values: Promise<TensorData>;
+/** A tensor on its way from another device. */
+interface HostTensor {
+  readonly shape: readonly number[];
+  readonly dtype: Tensor['dtype'];
+  readonly values: Promise<TensorData>;
+}
+
+/** What another device made of a row of patches. */
+interface HostRow {
+  readonly batches: readonly { patches: readonly number[]; output: LocalOutput; logits: HostTensor }[];
+  readonly sums: Maps<HostTensor> | undefined;
+}
+
+interface Held {
+  dispose(): void;
 }
 
 class Prediction {
@@ -168,7 +177,7 @@ class Prediction {
   readonly #options: PredictOptions;
   readonly #report: PredictReport;
   /** What must go when this ends, however it ends. */
-  readonly #held = new Set<Tensor>();
+  readonly #held = new Set<Held>();
   readonly #stitching: Stitching;
   readonly #bands = new HandOver();
   /** The last batch of each device. */
@@ -194,7 +203,7 @@ class Prediction {
   /** Ends this, wherever it is. */
   async end(): Promise<void> {
     await this.#bands.stop();
-    for (const tensor of this.#held) tensor.dispose();
+    for (const each of this.#held) each.dispose();
     this.#held.clear();
   }
 
@@ -221,16 +230,16 @@ class Prediction {
     );
   }
 
-  /** Makes a tensor outlive the scope that it was made in, until it is dropped or this ends. */
-  #hold<T extends Tensor>(tensor: T): T {
-    this.#held.add(tensor);
-    return tensor;
+  /** Lets a tensor, or what has some, live until it is dropped or this ends. */
+  #hold<T extends Held>(held: T): T {
+    this.#held.add(held);
+    return held;
   }
 
-  #drop(...tensors: Tensor[]): void {
-    for (const tensor of tensors) {
-      this.#held.delete(tensor);
-      tensor.dispose();
+  #drop(...all: Held[]): void {
+    for (const each of all) {
+      this.#held.delete(each);
+      each.dispose();
     }
   }
 
@@ -307,7 +316,9 @@ class Prediction {
     const { device, global } = this.#main;
     checkAborted(this.#options.signal);
     const image = this.#hold(turnedGlobalImage(this.#main, globalImage, turn));
-    const first = this.#holdOutput(global.forward(image));
+    // Coarse to fine, it says how many patches there will be.
+    const known = this.#wantsPatches && !this.#options.coarseToFine ? this.#gridOf(turn)!.count : 0;
+    const first = this.#holdOutput(passOnce(this.#main, known, () => global.forward(image)));
     if (mode !== 'bidirectional' && this.#stitching.wants('global'))
       this.#keepGlobal('global', global.classify(first.ps3), turn);
     if (this.#options.coarseToFine) {
@@ -435,24 +446,22 @@ class Prediction {
     } else if (mode === 'bidirectional') {
       const wantsMerged = wantsEnsemble || this.#stitching.wants('global');
       this.#drop(first.ps3);
-      const sites = await this.#openSites({ maps: first.maps, ps3: undefined }, grid, wantsMerged);
+      const shared = { maps: first.maps, ps3: undefined };
+      const sites = await this.#openSites(shared, grid, wantsMerged);
       plan(sites);
       const halves: BatchLogits[] = [];
       await this.#forEachRow(turn, grid, sites, (half) => halves.push(half));
-      const merged = wantsMerged ? await this.#joinMerged(sites) : undefined;
       this.#closeSites(sites);
-      if (merged) {
-        this.#dropOutput(first);
+      if (sites[0]!.merger) {
         // Freeing memory waits for what is queued, and would hold JavaScript up.
         await device.synchronize();
         unload('local');
-        const second = this.#holdOutput(globalExt!.forward(image, shareMerged(merged)));
-        if (this.#stitching.wants('global'))
-          this.#keepGlobal('global', globalExt!.classify(second.ps3), turn);
-        await this.#aggregate(ensemble!, halves, second.ps3, turn, grid);
-        this.#dropOutput(second);
-        this.#drop(...Object.values(merged).flat());
-        unload('globalExt');
+        const pass = (): Tensor => globalExt!.forwardTaking(image, shareMerged(first.maps));
+        const ps3 = this.#hold(passOnce(this.#main, grid.count, pass));
+        this.#dropOutput(first);
+        if (this.#stitching.wants('global')) this.#keepGlobal('global', globalExt!.classify(ps3), turn);
+        await this.#aggregate(ensemble!, halves, ps3, turn, grid);
+        this.#drop(ps3);
       }
       await device.synchronize();
       this.#charge('global');
@@ -463,37 +472,20 @@ class Prediction {
   async #openSites(first: SharedOutput, grid: PatchGrid, merges: boolean): Promise<Site[]> {
     const sites: Site[] = [];
     for (const networks of this.#networks) {
-      const own = networks === this.#main ? first : await this.#copyOutput(first, networks.device);
-      sites.push({ networks, first: own, merger: merges ? this.#holdMerger(grid, own) : undefined });
+      if (networks === this.#main) {
+        const merger = merges ? this.#hold(new Merger(grid, first.maps)) : undefined;
+        sites.push({ networks, first, merges, merger });
+      } else {
+        sites.push({ networks, first: await this.#copyOutput(first, networks.device), merges });
+      }
     }
     return sites;
   }
 
-  /** Drops what only the other devices needed. */
+  /** Drops what only patches needed. */
   #closeSites(sites: readonly Site[]): void {
+    for (const { merger } of sites) if (merger) this.#drop(merger);
     for (const { first } of sites.slice(1)) this.#dropOutput(first);
-  }
-
-  /** The merged maps of all devices, on the first, in the precision of its networks. */
-  async #joinMerged(sites: readonly Site[]): Promise<BranchMaps> {
-    const { device, precision } = this.#main;
-    const merger = sites[0]!.merger!;
-    for (const { merger: other } of sites.slice(1)) {
-      const sums = await mapTensors(other!.maps, async (sum) => {
-        const copy = this.#hold(await sum.to(device));
-        this.#drop(sum);
-        return copy;
-      });
-      merger.join(sums);
-      this.#drop(...Object.values(sums).flat());
-    }
-    merger.finish();
-    if (precision === 'float32') return merger.maps;
-    return mapTensors(merger.maps, async (map) => {
-      const narrow = this.#hold(cast(map, precision));
-      this.#drop(map);
-      return narrow;
-    });
   }
 
   /** Completes the ensemble's logits of each batch with the global branch's half. */
@@ -532,7 +524,13 @@ class Prediction {
       if (ensemble) onEnsemble({ patches, logits: ensemble });
     };
     /** By row: what the other devices compute. */
-    const others = new Map<number, Promise<HostLogits[]>>();
+    const others = new Map<number, Promise<HostRow>>();
+    const { first, merger } = sites[0]!;
+    const settle = (sums: PatchSums | undefined): void => {
+      if (!sums) return;
+      merger!.settle(sums);
+      this.#drop(sums);
+    };
     const otherRows = (round: number): number[] =>
       sites
         .map((_, place) => round * sites.length + place)
@@ -541,17 +539,22 @@ class Prediction {
       for (const row of otherRows(round)) {
         const site = sites[row % sites.length]!;
         const before = others.get(row - sites.length) ?? Promise.resolve();
-        const logits = before.then(() => this.#rowToHost(site, turn, grid, row, failed.signal));
+        const made = before.then(() => this.#rowToHost(site, turn, grid, row, failed.signal));
         // Not one device goes on while what it works on is taken away.
-        logits.catch(() => failed.abort());
-        others.set(row, logits);
+        made.catch(() => failed.abort());
+        others.set(row, made);
       }
     };
     const fetch = async (round: number): Promise<void> => {
       for (const row of otherRows(round)) {
-        for (const { output, patches, shape, dtype, values } of await others.get(row)!) {
-          const logits = this.#hold(this.#main.device.upload(await values, shape, dtype));
-          keep({ patches, logits: { [output]: logits } });
+        const { batches, sums } = await others.get(row)!;
+        for (const { patches, output, logits } of batches) {
+          keep({ patches, logits: { [output]: await this.#fromHost(logits) } });
+        }
+        if (sums) {
+          const maps = await mapEach(sums, (sum) => this.#fromHost(sum));
+          settle(this.#hold(new PatchSums(grid, first.maps, row, row + 1, maps)));
+          this.#drop(...Object.values(maps).flat());
         }
         others.delete(row);
       }
@@ -564,7 +567,8 @@ class Prediction {
         begin(round + 1);
         const row = round * sites.length;
         const own: RowBatch[] = [];
-        for await (const batch of this.#runRow(sites[0]!, turn, grid, row, failed.signal)) {
+        const sums = this.#holdSums(sites[0]!, grid, row);
+        for await (const batch of this.#runRow(sites[0]!, turn, grid, row, sums, failed.signal)) {
           own.push(batch);
           // One after each batch, so that it is handed over while the next is computed.
           await this.#stitch(1);
@@ -572,6 +576,7 @@ class Prediction {
         await this.#stitch();
         await fetch(round - 1);
         own.forEach(keep);
+        settle(sums);
         const below = grid.rows[row + 1];
         if (below !== undefined && completesRows(this.#options.mode, this.#turns)) {
           this.#stitching.complete(below);
@@ -595,19 +600,28 @@ class Prediction {
     grid: PatchGrid,
     row: number,
     failed: AbortSignal,
-  ): Promise<HostLogits[]> {
-    const all: HostLogits[] = [];
-    for await (const { patches, logits } of this.#runRow(site, turn, grid, row, failed)) {
+  ): Promise<HostRow> {
+    const batches: HostRow['batches'][number][] = [];
+    const sums = this.#holdSums(site, grid, row);
+    for await (const { patches, logits } of this.#runRow(site, turn, grid, row, sums, failed)) {
       for (const [output, tensor] of Object.entries(logits) as [LocalOutput, Tensor][]) {
-        const { shape, dtype } = tensor;
-        const values = tensor.data();
-        // Awaited later, and lost if this stops before: not an unhandled rejection then.
-        values.catch(() => {});
-        all.push({ output, patches, shape, dtype, values });
+        batches.push({ patches, output, logits: toHost(tensor) });
         this.#drop(tensor);
       }
     }
-    return all;
+    const summed = sums && (await mapEach(sums.maps, (sum) => Promise.resolve(toHost(sum))));
+    if (sums) this.#drop(sums);
+    return { batches, sums: summed };
+  }
+
+  /** Brings what comes from another device to the first. */
+  async #fromHost({ shape, dtype, values }: HostTensor): Promise<Tensor> {
+    return this.#hold(this.#main.device.upload(await values, shape, dtype));
+  }
+
+  #holdSums(site: Site, grid: PatchGrid, row: number): PatchSums | undefined {
+    const sums = rowSums(site, grid, row);
+    return sums && this.#hold(sums);
   }
 
   /** One row of patches on one device: yields the logits of each batch, held, once it is queued. */
@@ -616,6 +630,7 @@ class Prediction {
     turn: number,
     grid: PatchGrid,
     row: number,
+    sums: PatchSums | undefined,
     failed: AbortSignal,
   ): AsyncGenerator<RowBatch> {
     const { device } = site.networks;
@@ -629,10 +644,9 @@ class Prediction {
       const patches = patchesFrom(grid, row, column, this.#report.batch);
       let logits: RowBatch['logits'];
       try {
-        logits = runBatch(site, window, { mode, turn, grid, patches, wanted });
+        logits = runBatch(site, window, { mode, turn, grid, patches, wanted, sums });
       } catch (error) {
-        const again =
-          error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY' && error.cause !== halfMerged;
+        const again = error instanceof GlnetError && error.code === 'ERR_OUT_OF_MEMORY';
         if (!again || patches.length === 1) throw error;
         this.#report.batch = Math.ceil(patches.length / 2);
         await device.synchronize();
@@ -748,18 +762,9 @@ class Prediction {
     this.#options.onProgress?.({ stage: 'stitch', done: band.row + band.rows, total: height });
   }
 
-  #holdMerger(grid: PatchGrid, { maps: like }: SharedOutput): Merger {
-    const { merger, maps } = like.c[0].device.scope(() => {
-      const made = new Merger(grid, like);
-      return { merger: made, maps: made.maps };
-    });
-    for (const map of Object.values(maps).flat()) this.#hold(map);
-    return merger;
-  }
-
   async #copyOutput({ maps, ps3 }: SharedOutput, device: Device): Promise<SharedOutput> {
     const copy = async (tensor: Tensor) => this.#hold(await tensor.to(device));
-    return { maps: await mapTensors(maps, copy), ps3: ps3 && (await copy(ps3)) };
+    return { maps: await mapEach(maps, copy), ps3: ps3 && (await copy(ps3)) };
   }
 
   #holdOutput(output: PyramidOutput): PyramidOutput {
@@ -772,12 +777,21 @@ class Prediction {
   }
 }
 
+/** Queues the reading of a tensor. */
+function toHost(tensor: Tensor): HostTensor {
+  const { shape, dtype } = tensor;
+  const values = tensor.data();
+  // Awaited later, and lost if this stops before: not an unhandled rejection then.
+  values.catch(() => {});
+  return { shape, dtype, values };
+}
+
 /** Each map replaced, one after the other. */
-async function mapTensors(maps: BranchMaps, replace: (map: Tensor) => Promise<Tensor>): Promise<BranchMaps> {
-  const replaced: Partial<Record<Stage, Tensor[]>> = {};
+async function mapEach<T, U>(maps: Maps<T>, replace: (map: T) => Promise<U>): Promise<Maps<U>> {
+  const replaced: Partial<Record<Stage, Levels<U>>> = {};
   for (const stage of stages) {
-    replaced[stage] = [];
-    for (const map of maps[stage]) replaced[stage].push(await replace(map));
+    const [a, b, c, d] = maps[stage];
+    replaced[stage] = [await replace(a), await replace(b), await replace(c), await replace(d)];
   }
-  return replaced as unknown as BranchMaps;
+  return replaced as Maps<U>;
 }

@@ -3,9 +3,8 @@
  * steps in predict.ts's order, within a plan of the device.
  */
 import type { Mode } from '../checkpoint/model-file';
-import type { BranchMaps, PyramidOutput, Stage } from '../models/fpn';
-import { Merger, shareMerged } from '../models/glnet';
-import { cast } from '../tensor/cast';
+import type { BranchMaps, Stage } from '../models/fpn';
+import { Merger, type PatchSums, shareMerged } from '../models/glnet';
 import type { Device, Planned } from '../tensor/device';
 import { stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
@@ -15,9 +14,11 @@ import {
   type BatchLogits,
   completesRows,
   manyPatches,
+  passOnce,
   patchesFrom,
   patchSource,
   type RowBatch,
+  rowSums,
   rowWindow,
   runBatch,
   type Site,
@@ -140,30 +141,32 @@ class Rehearsal {
   }
 
   /** A turn from its beginning. */
-  #turn(turn: number, { networks, ...before }: Site): void {
+  #turn(turn: number, { networks, merges, ...before }: Site): void {
     const { mode, globalImage, size, gridOf } = this.#situation;
-    const makesMerger = before.merger !== undefined;
-    const merger = (like: BranchMaps) => (makesMerger ? new Merger(gridOf(turn), like) : undefined);
-    const likeIt = (tensor: Tensor) => this.#device.zeros(tensor.shape, tensor.dtype);
+    const grid = gridOf(turn);
     if (this.#place > 0) {
-      const maps = mapped(before.first.maps, likeIt);
-      const ps3 = before.first.ps3 && likeIt(before.first.ps3);
-      const first = { maps, ps3 };
-      this.#patches(turn, undefined, { networks, first, merger: merger(maps) });
+      const likeIt = (tensor: Tensor) => this.#device.zeros(tensor.shape, tensor.dtype);
+      const { maps, ps3 } = before.first;
+      const first = { maps: mapped(maps, likeIt), ps3: ps3 && likeIt(ps3) };
+      this.#patches(turn, undefined, { networks, first, merges });
       return;
     }
     const image = turnedGlobalImage(networks, globalImage, turn);
-    const first = networks.global.forward(image);
+    const known = this.#stitching.refines ? 0 : grid.count;
+    const first = passOnce(networks, known, () => networks.global.forward(image));
     const classify = () => wholeSource(size, turn, networks.global.classify(first.ps3));
     if (mode !== 'bidirectional' && this.#stitching.wants('global')) {
       this.#stitching.keep('global', classify());
     }
     if (this.#stitching.refines) this.#stitching.keep('coarse', classify());
-    if (gridOf(turn).count >= manyPatches) networks.unload?.('global');
-    const { maps, ps3 } = first;
-    if (mode === 'bidirectional') this.#drop(ps3);
-    const shared = mode === 'bidirectional' ? { maps, ps3: undefined } : first;
-    this.#patches(turn, image, { networks, first: shared, merger: merger(maps) });
+    if (grid.count >= manyPatches) networks.unload?.('global');
+    if (mode !== 'bidirectional') {
+      this.#patches(turn, image, { networks, first, merges });
+      return;
+    }
+    this.#drop(first.ps3);
+    const merger = merges ? new Merger(grid, first.maps) : undefined;
+    this.#patches(turn, image, { networks, first: { maps: first.maps, ps3: undefined }, merges, merger });
   }
 
   /** A turn from its patches on. */
@@ -171,12 +174,10 @@ class Rehearsal {
     const grid = this.#situation.gridOf(turn);
     const halves = this.#rows(turn, grid, site);
     if (this.#place > 0) {
-      // The merged maps go to the first device.
-      if (site.merger) this.#dropAll(Object.values(site.merger.maps).flat());
       this.#dropAll(tensorsOf(site.first));
       return;
     }
-    if (site.merger) this.#secondPass(turn, grid, image!, site, site.merger, halves);
+    if (site.merges) this.#secondPass(turn, grid, image!, site, halves);
     else this.#dropAll(tensorsOf(site.first));
     this.#drop(image!);
   }
@@ -193,19 +194,25 @@ class Rehearsal {
       }
     };
     for (let row = this.#place; row < grid.rows.length; row += sites.length) {
-      const own = this.#row(turn, grid, site, row);
-      if (this.#place > 0) continue;
+      const sums = rowSums(site, grid, row);
+      const own = this.#row(turn, grid, site, row, sums);
+      if (this.#place > 0) {
+        // They go to the first device.
+        sums?.dispose();
+        continue;
+      }
       this.#stitch();
-      for (const batch of this.#fetch(grid, row - sites.length)) keep(batch);
+      this.#fetch(grid, site, row - sites.length, keep);
       own.forEach(keep);
+      if (sums) site.merger!.settle(sums);
       const below = grid.rows[row + 1];
       if (below !== undefined && completesRows(mode, turns)) this.#stitching.complete(below);
-      if (row + sites.length >= grid.rows.length) for (const batch of this.#fetch(grid, row)) keep(batch);
+      if (row + sites.length >= grid.rows.length) this.#fetch(grid, site, row, keep);
     }
     return halves;
   }
 
-  #row(turn: number, grid: PatchGrid, site: Site, row: number): RowBatch[] {
+  #row(turn: number, grid: PatchGrid, site: Site, row: number, sums: PatchSums | undefined): RowBatch[] {
     const { mode, size } = this.#situation;
     const { width, height } = rowWindow(size, turn, grid, row);
     const columns = grid.columns.length;
@@ -219,7 +226,7 @@ class Rehearsal {
         this.#mostKept = this.#kept;
       }
       const logits = this.#isWhole(i)
-        ? runBatch(site, window, { mode, turn, grid, patches, wanted: this.#wanted })
+        ? runBatch(site, window, { mode, turn, grid, patches, wanted: this.#wanted, sums })
         : this.#onlyLogits(patches.length);
       this.#like = logits;
       column += patches.length;
@@ -255,9 +262,8 @@ class Rehearsal {
     return this.#device.zeros([patches, ...shape.slice(1)], dtype);
   }
 
-  /** The logits of the rows that other devices compute beside one of the first's. */
-  #fetch(grid: PatchGrid, own: number): RowBatch[] {
-    const batches: RowBatch[] = [];
+  /** What comes of the rows that other devices compute beside one of the first's. */
+  #fetch(grid: PatchGrid, site: Site, own: number, keep: (batch: RowBatch) => void): void {
     const end = Math.min(own + this.#situation.sites.length, grid.rows.length);
     for (let row = Math.max(own + 1, 0); row < end; row++) {
       for (let column = 0; column < grid.columns.length; column += this.#batch) {
@@ -265,10 +271,11 @@ class Rehearsal {
         const made = this.#wanted.map((output) => [output, this.#logits(output, patches.length)]);
         const logits: RowBatch['logits'] = Object.fromEntries(made);
         this.#count(logits);
-        batches.push({ patches, logits });
+        keep({ patches, logits });
       }
+      const sums = rowSums(site, grid, row);
+      if (sums) site.merger!.settle(sums);
     }
-    return batches;
   }
 
   /** The global branch with the merged maps, and the aggregation. */
@@ -277,40 +284,23 @@ class Rehearsal {
     grid: PatchGrid,
     image: Tensor,
     { networks, first }: Site,
-    merger: Merger,
     halves: readonly BatchLogits[],
   ): void {
-    const { sites, size } = this.#situation;
-    const { device, precision, ensemble, globalExt, unload } = networks;
-    for (let other = 1; other < sites.length; other++) {
-      const sums = mapped(merger.maps, (map) => device.zeros(map.shape, map.dtype));
-      merger.join(sums);
-      this.#dropAll(Object.values(sums).flat());
-    }
-    merger.finish();
-    const merged =
-      precision === 'float32'
-        ? merger.maps
-        : mapped(merger.maps, (map) => {
-            const narrow = cast(map, precision);
-            this.#drop(map);
-            return narrow;
-          });
+    const { size } = this.#situation;
+    const { device, ensemble, globalExt, unload } = networks;
+    if (grid.count >= manyPatches) unload?.('local');
+    const pass = (): Tensor => globalExt!.forwardTaking(image, shareMerged(first.maps));
+    const ps3 = passOnce(networks, grid.count, pass);
     this.#dropAll(tensorsOf(first));
-    const many = grid.count >= manyPatches;
-    if (many) unload?.('local');
-    const second: PyramidOutput = globalExt!.forward(image, shareMerged(merged));
     if (this.#stitching.wants('global')) {
-      this.#stitching.keep('global', wholeSource(size, turn, globalExt!.classify(second.ps3)));
+      this.#stitching.keep('global', wholeSource(size, turn, globalExt!.classify(ps3)));
     }
     for (const { patches, logits: half } of halves) {
-      const logits = device.scope(() => ensemble!.addGlobal(half, second.ps3, grid, patches));
+      const logits = device.scope(() => ensemble!.addGlobal(half, ps3, grid, patches));
       this.#stitching.keep('ensemble', patchSource(turn, grid, { patches, logits }));
       this.#drop(half);
     }
-    this.#dropAll(tensorsOf(second));
-    this.#dropAll(Object.values(merged).flat());
-    if (many) unload?.('globalExt');
+    this.#drop(ps3);
   }
 
   #stitch(most = Number.POSITIVE_INFINITY): void {

@@ -1,8 +1,7 @@
 /** The steps of a prediction that are queued in one go: run by predict.ts, and planned by rehearsal.ts. */
 import type { Mode } from '../checkpoint/model-file';
-import { GlnetError } from '../errors';
-import type { BranchMaps } from '../models/fpn';
-import { type Merger, shareWithPatches } from '../models/glnet';
+import type { BranchMaps, TakeMap } from '../models/fpn';
+import { type Merger, PatchSums, shareWithPatches } from '../models/glnet';
 import type { Window } from '../raster/raster';
 import { decodePatches } from '../tensor/decode-patches';
 import type { StitchSource } from '../tensor/stitch';
@@ -22,8 +21,10 @@ export interface Site {
   readonly networks: Networks;
   /** What patches read of the global branch, on this device. */
   readonly first: SharedOutput;
-  /** In mode `bidirectional`, if merged maps are wanted. */
-  readonly merger: Merger | undefined;
+  /** Whether the local branch's maps are merged: in mode `bidirectional`, if the second global pass is wanted. */
+  readonly merges: boolean;
+  /** On the first device, if they are: merges into {@link first}, of which patches further down read no more. */
+  readonly merger?: Merger | undefined;
 }
 
 /** Logits of one batch of patches, and where they belong. */
@@ -43,14 +44,19 @@ interface Size {
   readonly height: number;
 }
 
-/** The cause of an error that a smaller batch does not mend. */
-export const halfMerged = new Error('a batch was merged in part');
-
 /**
  * From so many patches on, what reading weights again costs the next image is little beside them (3 to 6 % of 36 patches), and
  * global branches keep none in memory while patches are computed, nor the local one while it waits for the second global pass.
  */
 export const manyPatches = 24;
+
+/**
+ * A pass of a global branch over the image.
+ * @param patches of the image, where they are known
+ */
+export function passOnce<T>({ device, unload }: Networks, patches: number, pass: () => T): T {
+  return unload && patches >= manyPatches ? device.unloading(pass) : pass();
+}
 
 /**
  * Whether rows of the image are complete as soon as the patches on them are computed: they wait for no second pass of the
@@ -90,13 +96,18 @@ export function turnedGlobalImage({ precision }: Networks, globalImage: Tensor, 
   return decodePatches({ x: globalImage, tops: [0], lefts: [0], height, width, turn, dtype: precision });
 }
 
+/** What takes the maps of a row's patches, where they are merged. */
+export function rowSums({ first, merges }: Site, grid: PatchGrid, row: number): PatchSums | undefined {
+  return merges ? new PatchSums(grid, first.maps, row, row + 1) : undefined;
+}
+
 /**
  * The local branch over a batch of patches in the window of their row, and what becomes of its maps and of its part of
  * the aggregation: completed in mode `global-to-local`, merged and left as it is in mode `bidirectional`.
  * @returns the logits that are wanted
  */
 export function runBatch(
-  { networks, first, merger }: Site,
+  { networks, first }: Site,
   window: Tensor,
   args: {
     mode: Mode;
@@ -104,9 +115,11 @@ export function runBatch(
     grid: PatchGrid;
     patches: readonly number[];
     wanted: readonly LocalOutput[];
+    /** Of the row. */
+    sums: PatchSums | undefined;
   },
 ): RowBatch['logits'] {
-  const { mode, turn, grid, patches, wanted } = args;
+  const { mode, turn, grid, patches, wanted, sums } = args;
   const left = grid.columns[0]!;
   return networks.device.scope(() => {
     const x = decodePatches({
@@ -119,22 +132,12 @@ export function runBatch(
       dtype: networks.precision,
     });
     const share = shareWithPatches(first.maps, grid, patches);
-    const { maps, outputs } = runLocal(networks, x, share, wanted, merger !== undefined);
-    if (merger) merge(merger, maps!, patches);
+    const take: TakeMap | undefined = sums && ((stage, level, map) => sums.add(stage, level, map, patches));
+    const outputs = runLocal(networks, x, share, wanted, take);
     const half = outputs.ensemble;
     if (!half || mode === 'bidirectional') return outputs;
     return { ...outputs, ensemble: networks.ensemble!.addGlobal(half, first.ps3!, grid, patches) };
   });
-}
-
-/** Adds the maps of a batch; if that fails, parts of it are added, and the batch must not be tried again. */
-function merge(merger: Merger, maps: BranchMaps, patches: readonly number[]): void {
-  try {
-    merger.add(maps, patches);
-  } catch (error) {
-    if (!(error instanceof GlnetError)) throw error;
-    throw new GlnetError(error.code, error.message, { cause: halfMerged });
-  }
 }
 
 /** Logits of patches, as they will be stitched. */

@@ -11,7 +11,11 @@ import type { Levels } from './resnet';
 /** The maps that branches share: of the backbone, the laterals, and the two rounds of smoothing. */
 export const stages = ['c', 'ps0', 'ps1', 'ps2'] as const;
 export type Stage = (typeof stages)[number];
-export type BranchMaps = Readonly<Record<Stage, Levels<Tensor>>>;
+export type Maps<T> = Readonly<Record<Stage, Levels<T>>>;
+export type BranchMaps = Maps<Tensor>;
+
+/** Sees a map that was made; must not keep it. */
+export type TakeMap = (stage: Stage, level: number, map: Tensor) => void;
 
 export interface PyramidOutput {
   maps: BranchMaps;
@@ -116,38 +120,52 @@ export class Pyramid {
   forward(c: Levels<Tensor>, share?: Share): PyramidOutput {
     return c[0].device.scope(() => {
       const { maps, sources } = this.#levels(c, share);
-      const ps3 = this.#smooth
-        ? this.#smooth.forward(sources)
-        : concat(sources.map(({ x, sizes }) => (sizes ? resize(x, sizes[0]!, sizes[1]!) : x)));
-      return { maps, ps3 };
+      return { maps, ps3: this.#ps3(sources) };
     });
   }
 
   /**
-   * As {@link forward}, with what heads make in the place of ps3.
-   * @param keep whether the maps are wanted, to be merged; else each goes, `c` too, when its last reader has been called
+   * As {@link forward}, of which ps3 is left: each map goes, `c` too, when its last reader has been called.
+   * @param take sees each map before it goes
    */
+  forwardTaking(c: Levels<Tensor>, share: Share, take: TakeMap): Tensor {
+    return c[0].device.scope(() => {
+      const { maps, sources } = this.#levels(c, share, take);
+      for (const [level, map] of maps.ps2.entries()) take('ps2', level, map);
+      return this.#ps3(sources);
+    });
+  }
+
+  /** As {@link forwardTaking}, with what heads make in the place of ps3. */
   apply(
     heads: readonly Head[],
     c: Levels<Tensor>,
     share: Share,
-    keep: boolean,
-  ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
+    take: TakeMap | undefined,
+  ): readonly Tensor[] {
     return c[0].device.scope(() => {
       const [height, width] = sizeOf(c[3]);
       const areFolded =
         Math.min(height, width) >= 2 * cornerSide &&
         heads.every(({ folded }) => folded) &&
         // Maps that are wanted in full are made, and then the heads may as well read them.
-        (!keep || this.#samples(share, height, width));
-      const { maps, sources } = this.#levels(c, share, keep, areFolded ? 3 : 4);
-      if (!areFolded)
-        return { maps: keep ? maps : undefined, outputs: heads.map((head) => head.forward(sources)) };
-      return {
-        maps: keep ? this.#withSampled(maps, share) : undefined,
-        outputs: this.#foldedHeads(heads, maps.ps0[3], share, sources),
-      };
+        (!take || this.#samples(share, height, width));
+      const { maps, sources } = this.#levels(c, share, take ?? (() => {}), areFolded ? 3 : 4);
+      for (const [level, map] of maps.ps2.entries()) take?.('ps2', level, map);
+      if (!areFolded) return heads.map((head) => head.forward(sources));
+      const p = maps.ps0[3];
+      if (take) {
+        take('ps0', 3, p);
+        this.#takeSampled(p, share, take);
+      }
+      return this.#foldedHeads(heads, p, share, sources);
     });
+  }
+
+  #ps3(sources: readonly GridSource[]): Tensor {
+    return this.#smooth
+      ? this.#smooth.forward(sources)
+      : concat(sources.map(({ x, sizes }) => (sizes ? resize(x, sizes[0]!, sizes[1]!) : x)));
   }
 
   /**
@@ -160,19 +178,14 @@ export class Pyramid {
     return height >= 3 * cropHeight! && width >= 3 * cropWidth!;
   }
 
-  /** Maps without the last level's ps1 and ps2, and these as they will be merged: of the size of the shared maps' crops. */
-  #withSampled(maps: BranchMaps, share: Share): BranchMaps {
-    const p = maps.ps0[3];
+  /** The last level's ps1 and ps2 as they will be merged: of the size of the shared maps' crops. */
+  #takeSampled(p: Tensor, share: Share, take: TakeMap): void {
     const [ps0, ps1] = [share('ps0', 3), share('ps1', 3)];
-    const [q, r] = this.#sampled!;
-    const sources = [{ x: p }, resized(ps0, ...sizeOf(p))];
-    const size = [ps1.cropHeight!, ps1.cropWidth!] as const;
-    const last = [
-      q.forward(sources, ...size),
-      r.forward([...sources, resized(ps1, ...sizeOf(p))], ...size),
-    ] as const;
-    const levels = (all: readonly Tensor[], map: Tensor) => [...all, map] as unknown as Levels<Tensor>;
-    return { ...maps, ps1: levels(maps.ps1, last[0]), ps2: levels(maps.ps2, last[1]) };
+    const sources = [{ x: p }, resized(ps0, ...sizeOf(p)), resized(ps1, ...sizeOf(p))];
+    for (const [i, stage] of (['ps1', 'ps2'] as const).entries()) {
+      using map = this.#sampled![i]!.forward(sources.slice(0, 2 + i), ps1.cropHeight!, ps1.cropWidth!);
+      take(stage, 3, map);
+    }
   }
 
   /**
@@ -256,17 +269,20 @@ export class Pyramid {
   }
 
   /**
-   * The maps, and what ps3 is made of; unless they are kept, all maps that have been read are gone.
+   * The maps, and what ps3 is made of.
+   * @param take sees all maps that have been read, which then go; without it all stay
    * @param smoothed how many of the levels, smallest first, are smoothed and among the sources
    */
   #levels(
     c: Levels<Tensor>,
     share?: Share,
-    keep = true,
+    take?: TakeMap,
     smoothed = 4,
   ): { maps: BranchMaps; sources: GridSource[] } {
-    const read = (map: Tensor): void => {
-      if (!keep) map.dispose();
+    const read: TakeMap = (stage, level, map) => {
+      if (!take) return;
+      take(stage, level, map);
+      map.dispose();
     };
     const sources = (x: Tensor, stage: Stage, level: number): GridSource[] =>
       share && this.#shared.includes(stage) ? [{ x }, resized(share(stage, level), ...sizeOf(x))] : [{ x }];
@@ -280,17 +296,17 @@ export class Pyramid {
         using addend = resize(ps0[level - 1]!, ...sizeOf(x));
         ps0.push(this.#laterals[level]!.forward(from, { addend, overwrite: !x.device.tape }));
       }
-      read(x);
+      read('c', level, x);
     }
     const size = sizeOf(ps0[3]!);
     const ps1 = ps0.slice(0, smoothed).map((p, level) => {
       const q = this.#smooth1[level]!.forward(sources(p, 'ps0', level));
-      read(p);
+      read('ps0', level, p);
       return q;
     });
     const ps2 = ps1.map((q, level) => {
       const r = this.#smooth2[level]!.forward(sources(q, 'ps1', level));
-      read(q);
+      read('ps1', level, q);
       return r;
     });
 

@@ -1,10 +1,12 @@
 /** GLNet: two branches that share their maps, and the convolution that aggregates them (CVPR 2019). */
 import { AggregateConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
+import { cast } from '../tensor/cast';
 import type { GridSource } from '../tensor/crop-resize';
 import { mergePatches } from '../tensor/merge-patches';
+import { paste } from '../tensor/paste';
 import type { Tensor } from '../tensor/tensor';
-import { cropOf, type PatchGrid } from '../tiling';
+import { cropOf, type PatchGrid, type Rect } from '../tiling';
 import {
   type BranchMaps,
   type Head,
@@ -13,9 +15,10 @@ import {
   type Share,
   type Stage,
   stages,
+  type TakeMap,
 } from './fpn';
 import type { Backbone, Sharing } from './parameters';
-import { type Levels, ResNet } from './resnet';
+import { ResNet } from './resnet';
 
 /** A map of the whole image, seen by some patches of a grid: a crop for each. */
 export function cropsOf(map: Tensor, grid: PatchGrid, patches: readonly number[]): GridSource {
@@ -65,16 +68,16 @@ export class Branch {
   }
 
   /**
-   * As {@link forward}, with what heads make in the place of ps3.
-   * @param keep whether the maps are wanted: without them it takes less memory
+   * As {@link forward}, of which ps3 is left: each map goes when its last reader has been called.
+   * @param take sees each map before it goes
    */
-  apply(
-    heads: readonly Head[],
-    x: Tensor,
-    share: Share,
-    keep: boolean,
-  ): { maps: BranchMaps | undefined; outputs: readonly Tensor[] } {
-    return x.device.scope(() => this.#pyramid.apply(heads, this.#resnet.forward(x), share, keep));
+  forwardTaking(x: Tensor, share: Share, take: TakeMap = () => {}): Tensor {
+    return x.device.scope(() => this.#pyramid.forwardTaking(this.#resnet.forward(x), share, take));
+  }
+
+  /** As {@link forwardTaking}, with what heads make in the place of ps3; maps that nobody takes may not be made. */
+  apply(heads: readonly Head[], x: Tensor, share: Share, take: TakeMap | undefined): readonly Tensor[] {
+    return x.device.scope(() => this.#pyramid.apply(heads, this.#resnet.forward(x), share, take));
   }
 
   /** Logits of this branch alone, at 1/4 of its input. */
@@ -135,74 +138,202 @@ function coverage(starts: readonly number[], patch: number, length: number, mapL
   return resizeLine(counts, mapLength);
 }
 
-/** Collects the local branch's maps of all patches into maps of the whole image (the paper's feature map sharing). */
+const allMaps = stages.flatMap((stage) => [0, 1, 2, 3].map((level) => [stage, level] as const));
+
+function mapsOf(make: (stage: Stage, level: number) => Tensor): BranchMaps {
+  const levels = (stage: Stage) => [0, 1, 2, 3].map((level) => make(stage, level));
+  return Object.fromEntries(stages.map((stage) => [stage, levels(stage)])) as unknown as BranchMaps;
+}
+
+/** Float32 maps of the same sizes. */
+export function zerosLike(maps: BranchMaps): BranchMaps {
+  return mapsOf((stage, level) => {
+    const { device, shape } = maps[stage][level]!;
+    return device.zeros(shape, 'float32');
+  });
+}
+
+/** Rows of a map of the whole image, on its memory. */
+function rowsOf(map: Tensor, first: number, count: number): Tensor {
+  const [, , width, channels] = map.shape as [number, number, number, number];
+  return map.device.view(map, first * width * channels, [1, count, width, channels]);
+}
+
+/** The local branch's maps of the patches in some rows of the grid, added up where they lie on maps of the whole image. */
+export class PatchSums {
+  readonly #grid: PatchGrid;
+  readonly #like: BranchMaps;
+  readonly #firstRow: number;
+  /** The first row of the grid whose patches are not meant. */
+  readonly endRow: number;
+  /** The sums, float32: of each map the rows that the patches lie on, over the whole width. */
+  readonly maps: BranchMaps;
+  /** By map: the patch that comes next. */
+  readonly #next = new Map<Tensor, number>();
+
+  /**
+   * @param like maps of the whole image
+   * @param firstRow of the grid; default all rows
+   * @param endRow the first that is not meant
+   * @param maps the sums, of a device where they were made; default zeros
+   */
+  constructor(
+    grid: PatchGrid,
+    like: BranchMaps,
+    firstRow = 0,
+    endRow = grid.rows.length,
+    maps: BranchMaps | undefined = undefined,
+  ) {
+    this.#grid = grid;
+    this.#like = like;
+    this.#firstRow = firstRow;
+    this.endRow = endRow;
+    const zeros = (stage: Stage, level: number): Tensor => {
+      const { device, shape } = like[stage][level]!;
+      const [, , width, channels] = shape as [number, number, number, number];
+      const { top } = this.#rowCrop(stage, level, firstRow);
+      const { top: lastTop, height } = this.#rowCrop(stage, level, endRow - 1);
+      return device.zeros([1, lastTop + height - top, width, channels], 'float32');
+    };
+    this.maps = maps ?? like.c[0].device.scope(() => mapsOf(zeros));
+  }
+
+  /** First row on the map of the whole image. */
+  top(stage: Stage, level: number): number {
+    return this.#rowCrop(stage, level, this.#firstRow).top;
+  }
+
+  /** Where the patches in a row of the grid lie on a map. */
+  #rowCrop(stage: Stage, level: number, row: number): Rect {
+    const like = this.#like[stage][level]!;
+    return cropOf(this.#grid, row * this.#grid.columns.length, like.dim(2), like.dim(1));
+  }
+
+  /**
+   * Adds patches' maps, which come in the grid's order. What was added is not added again, so a batch that failed may be
+   * tried again in parts.
+   */
+  add(stage: Stage, level: number, x: Tensor, patches: readonly number[]): void {
+    const sum = this.maps[stage][level]!;
+    if (patches[0]! < (this.#next.get(sum) ?? 0)) return;
+    const crops = cropsOf(this.#like[stage][level]!, this.#grid, patches);
+    const top = this.top(stage, level);
+    mergePatches({
+      sum,
+      x,
+      tops: crops.tops!.map((each) => each - top),
+      lefts: crops.lefts!,
+      height: crops.cropHeight!,
+      width: crops.cropWidth!,
+    });
+    this.#next.set(sum, patches.at(-1)! + 1);
+  }
+
+  /** As {@link add}, of all maps. */
+  addAll(maps: BranchMaps, patches: readonly number[]): void {
+    for (const [stage, level] of allMaps) this.add(stage, level, maps[stage][level]!, patches);
+  }
+
+  dispose(): void {
+    for (const sum of Object.values(this.maps).flat()) sum.dispose();
+  }
+
+  /**
+   * Divides the first rows of a sum by the number of patches at each place, once every patch that lies there was added.
+   * @returns them, on the sum's memory
+   */
+  divide(stage: Stage, level: number, rows: number): Tensor {
+    const { rows: tops, columns: lefts, patch, paddedHeight, paddedWidth } = this.#grid;
+    const like = this.#like[stage][level]!;
+    const sum = rowsOf(this.maps[stage][level]!, 0, rows);
+    const top = this.top(stage, level);
+    using nothing = sum.device.zeros([1, 1, 1, sum.dim(3)], 'float32');
+    mergePatches({
+      sum,
+      x: nothing,
+      tops: [0],
+      lefts: [0],
+      height: 1,
+      width: 1,
+      rowCoverage: coverage(tops, patch, paddedHeight, like.dim(1)).slice(top, top + rows),
+      columnCoverage: coverage(lefts, patch, paddedWidth, like.dim(2)),
+    });
+    return sum;
+  }
+}
+
+/**
+ * Merges the local branch's maps into maps of the whole image (the paper's feature map sharing), from top to bottom. Rows
+ * of maps that no later row of patches lies on are written, others are left alone: these may still be read.
+ */
 export class Merger {
   readonly #grid: PatchGrid;
-  readonly #sums: BranchMaps;
+  readonly #maps: BranchMaps;
+  #row = 0;
+  /** By map: the sum's rows on which the next row of patches lies, too. */
+  #rests = new Map<Tensor, Tensor>();
 
-  /** @param like the global branch's maps, whose sizes the merged ones get */
-  constructor(grid: PatchGrid, like: BranchMaps) {
+  /** @param maps what is there is overwritten; float32 or bfloat16 */
+  constructor(grid: PatchGrid, maps: BranchMaps) {
     this.#grid = grid;
-    const zeros = (maps: Levels<Tensor>) =>
-      maps.map((map) => map.device.zeros([1, map.dim(1), map.dim(2), map.dim(3)], 'float32'));
-    this.#sums = Object.fromEntries(
-      stages.map((stage) => [stage, zeros(like[stage])]),
-    ) as unknown as BranchMaps;
+    this.#maps = maps;
   }
 
-  /** Adds patches' maps. */
-  add(maps: BranchMaps, patches: readonly number[]): void {
-    for (const stage of stages) {
-      for (const [level, sum] of this.#sums[stage].entries()) {
-        const { tops, lefts, cropHeight, cropWidth } = cropsOf(sum, this.#grid, patches);
-        mergePatches({
-          sum,
-          x: maps[stage][level]!,
-          tops: tops!,
-          lefts: lefts!,
-          height: cropHeight!,
-          width: cropWidth!,
-        });
-      }
-    }
-  }
-
-  /** Adds the sums of another merger, of other patches of the grid, which were brought to this one's device. */
-  join(sums: BranchMaps): void {
-    for (const stage of stages) {
-      for (const [level, sum] of this.#sums[stage].entries()) {
-        mergePatches({
-          sum,
-          x: sums[stage][level]!,
-          tops: [0],
-          lefts: [0],
-          height: sum.dim(1),
-          width: sum.dim(2),
-        });
-      }
-    }
-  }
-
-  /** Divides the sums by the number of patches at each place, once every patch was added. */
-  finish(): void {
-    const { rows, columns, patch, paddedHeight, paddedWidth } = this.#grid;
-    for (const sum of Object.values(this.#sums).flat()) {
-      using nothing = sum.device.zeros([1, 1, 1, sum.dim(3)], 'float32');
-      mergePatches({
-        sum,
-        x: nothing,
-        tops: [0],
-        lefts: [0],
-        height: 1,
-        width: 1,
-        rowCoverage: coverage(rows, patch, paddedHeight, sum.dim(1)),
-        columnCoverage: coverage(columns, patch, paddedWidth, sum.dim(2)),
+  /** Merges the sums over the next rows of the grid, which are gone afterwards. */
+  settle(sums: PatchSums): void {
+    const before = this.#rests;
+    const rests = this.#maps.c[0].device.scope(() => {
+      return allMaps.flatMap(([stage, level]) => {
+        const map = this.#maps[stage][level]!;
+        const rest = this.#settle(stage, level, sums, before.get(map));
+        return rest ? [[map, rest] as const] : [];
       });
-    }
+    });
+    this.#rests = new Map(rests);
+    this.#row = sums.endRow;
   }
 
-  /** The sums, float32; after {@link finish} the merged maps. */
-  get maps(): BranchMaps {
-    return this.#sums;
+  dispose(): void {
+    for (const rest of this.#rests.values()) rest.dispose();
+    this.#rests.clear();
   }
+
+  #settle(stage: Stage, level: number, sums: PatchSums, before: Tensor | undefined): Tensor | undefined {
+    const map = this.#maps[stage][level]!;
+    const sum = sums.maps[stage][level]!;
+    const [top, height] = [sums.top(stage, level), sum.dim(1)];
+    if (before) {
+      paste(sum, before, 0, 0, { add: true });
+      before.dispose();
+    }
+    const { rows, columns } = this.#grid;
+    const isLast = sums.endRow === rows.length;
+    const end = isLast
+      ? map.dim(1)
+      : cropOf(this.#grid, sums.endRow * columns.length, map.dim(2), map.dim(1)).top;
+    const done = Math.min(end - top, height);
+    if (this.#row === 0) clearRows(map, 0, top);
+    if (done > 0) {
+      using merged = sums.divide(stage, level, done);
+      using written = merged.dtype === map.dtype ? merged.alias() : cast(merged, map.dtype as 'bfloat16');
+      paste(map, written, top, 0);
+    }
+    clearRows(map, top + done, end);
+    if (done === height) {
+      sum.dispose();
+      return undefined;
+    }
+    using last = rowsOf(sum, done, height - done);
+    const rest = sum.device.zeros(last.shape, sum.dtype);
+    paste(rest, last, 0, 0);
+    sum.dispose();
+    return rest;
+  }
+}
+
+/** Rows on which no patch lies. */
+function clearRows(map: Tensor, first: number, end: number): void {
+  if (first >= end) return;
+  using zeros = map.device.zeros([1, end - first, map.dim(2), map.dim(3)], map.dtype);
+  paste(map, zeros, first, 0);
 }

@@ -58,18 +58,16 @@ export class ConvBatchNorm {
     const geometry = { stride: this.#stride, padding: this.#weight.dim(2) >> 1 };
     if (!this.#statistics) {
       const overwrite = options.residual !== undefined && this.runsInPlace;
-      return probed(
-        this.#name,
-        conv2d(x, this.#weight, {
-          bias: this.#bias!,
-          ...geometry,
-          ...options,
-          ...(overwrite && { overwrite }),
-        }),
-      );
+      const y = conv2d(x, this.#weight, {
+        bias: this.#bias!,
+        ...geometry,
+        ...options,
+        ...(overwrite && { overwrite }),
+      });
+      return finished(this.#name, y, this.#weight);
     }
     using y = conv2d(x, this.#weight, geometry);
-    return probed(this.#name, batchNorm(y, this.#statistics, options));
+    return finished(this.#name, batchNorm(y, this.#statistics, options), this.#weight);
   }
 }
 
@@ -89,7 +87,8 @@ export class AggregateConv {
     sources: readonly GridSource[],
     options: Pick<AggregateConvOptions, 'addend' | 'overwrite'> = {},
   ): Tensor {
-    return probed(this.#name, aggregateConv(sources, this.#weight, { bias: this.#bias, ...options }));
+    const y = aggregateConv(sources, this.#weight, { bias: this.#bias, ...options });
+    return finished(this.#name, y, this.#weight);
   }
 
   /**
@@ -98,7 +97,7 @@ export class AggregateConv {
    */
   partial(sources: readonly GridSource[], first: number, addend?: Tensor): Tensor {
     const rest = addend ? { addend } : { bias: this.#bias };
-    return probed(this.#name, aggregateConv(sources, this.#weight, { first, ...rest }));
+    return finished(this.#name, aggregateConv(sources, this.#weight, { first, ...rest }), this.#weight);
   }
 }
 
@@ -143,7 +142,7 @@ export class SampledConv {
       using x = unfoldResize(source, kernel, height, width);
       sum = conv2d(x, weight, sum ? { bias, residual: sum, overwrite: true } : { bias });
     }
-    return probed(this.#parameters.name, sum!);
+    return finished(this.#parameters.name, sum!);
   }
 }
 
@@ -176,7 +175,10 @@ export class ComposedConv {
   }
 }
 
-function probed(layer: string, output: Tensor): Tensor {
-  output.device.probe?.(layer, output);
+/** What a layer gives, once it has read its weight. */
+function finished(layer: string, output: Tensor, weight?: Tensor): Tensor {
+  const { device } = output;
+  device.probe?.(layer, output);
+  if (weight && device.unloads) device.unload(weight);
   return output;
 }

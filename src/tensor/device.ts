@@ -82,6 +82,7 @@ export class Device {
     this.leaks += 1;
     this.#native.release(handle);
   });
+  #unloads = false;
   /** Tensors that were collected without having been disposed of: a bug of the caller's, counted for tests. */
   leaks = 0;
   /** Records the ops that run here, while it is set. */
@@ -168,6 +169,22 @@ export class Device {
   /** Frees what is made again when it is wanted: a weight's packed copies, and the plain values of a {@link weight}. */
   unload(weight: Tensor): void {
     native(() => this.#native.unload(weight.handle));
+  }
+
+  /** Whether layers {@link unload} a weight as soon as they have read it. */
+  get unloads(): boolean {
+    return this.#unloads;
+  }
+
+  /** Lets layers keep no weights while `body` runs, which must be synchronous: for what reads each once. */
+  unloading<T>(body: () => T): T {
+    const before = this.#unloads;
+    this.#unloads = true;
+    try {
+      return body();
+    } finally {
+      this.#unloads = before;
+    }
   }
 
   zeros(shape: readonly number[], dtype: DType): Tensor {

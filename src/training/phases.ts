@@ -9,7 +9,7 @@ import { type Output, outputsOf } from '../inference/predict';
 import { swapsSides } from '../inference/turns';
 import type { BranchMaps, PyramidOutput } from '../models/fpn';
 import { stages } from '../models/fpn';
-import { cropsOf, Merger, shareMerged, shareWithPatches } from '../models/glnet';
+import { cropsOf, Merger, PatchSums, shareMerged, shareWithPatches, zerosLike } from '../models/glnet';
 import type { Levels } from '../models/resnet';
 import { accumulate } from '../tensor/accumulate';
 import { argmax } from '../tensor/argmax';
@@ -248,15 +248,13 @@ export class PhaseStep {
       using image = this.#globalImages([scene]);
       fixed.push(global.forward(image));
       // Without patches the merged maps are zero, as outside the patches.
-      const merger = new Merger(
-        grid ?? patchGrid(scene.width, scene.height, this.#options.patch),
-        fixed[i]!.maps,
-      );
-      merged.push(merger.maps);
+      const into = zerosLike(fixed[i]!.maps);
+      merged.push(into);
       if (!grid) continue;
+      const sums = new PatchSums(grid, into);
       for (const batch of batches(range(grid.count), patchBatch)) {
         const { maps, ps3 } = localOutput(i, batch);
-        merger.add(maps, batch);
+        sums.addAll(maps, batch);
         disposeMaps(maps);
         bytes += 4 * ps3.size;
         const isKept = trainsOnPatches && placed[i]!.patches.length === grid.count && bytes <= keptBytes;
@@ -264,7 +262,7 @@ export class PhaseStep {
         else ps3.dispose();
         await device.synchronize();
       }
-      merger.finish();
+      new Merger(grid, into).settle(sums);
     }
     await this.#options.onStage?.('fixed');
 
