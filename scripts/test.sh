@@ -26,8 +26,15 @@ native_tests() { # build folder, the emulator's schedules: all or one, CMake opt
       # The emulator multiplies as tensor cores do only when it is told to.
       GLNET_TENSOR_CORES=1 run --device emulator --op conv2d
       GLNET_TENSOR_CORES=1 run --device emulator --op aggregate_conv
+      # What older processors run.
+      for isa in AVX2 SSE41; do
+        for op in conv2d aggregate_conv conv2d_backward_data aggregate_conv_backward_data; do
+          DNNL_MAX_CPU_ISA=$isa run --device cpu --op "$op"
+        done
+      done
     else
       run --device cpu
+      DNNL_MAX_CPU_ISA=AVX2 run --device cpu --op conv2d
       run --device emulator --schedule random:1
       GLNET_TENSOR_CORES=1 run --device emulator --op conv2d
     fi

@@ -64,7 +64,7 @@ GLNET_OPS(GLNET_ROW)
 
 /// The plain version of every op, in double: what every other version is compared with.
 const Backend& reference_backend();
-/// oneDNN and own vectorised code.
+/// Vectorised code.
 const Backend& cpu_backend();
 
 }  // namespace glnet

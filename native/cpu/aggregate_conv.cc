@@ -25,7 +25,7 @@
 #include "cpu/parallel.h"
 #include "cpu/sampling.h"
 #include "cpu/term.h"
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
 #include "cpu/avx512/gather.h"
 #include "cpu/machine.h"
 #endif
@@ -539,8 +539,8 @@ class Run {
     const int64_t at = ((patch + n) * plan_.height + row) * width * plan_.outputs + first;
     const float* bias = op_.bias ? op_.bias.as<float>() + first : nullptr;
     const bool narrow = op_.y.dtype != DType::float32;
-#ifdef GLNET_AVX512_KERNELS
-    const bool fused = narrow && has_own_kernels(DType::bfloat16);
+#ifdef GLNET_X86
+    const bool fused = narrow && has_bfloat16();
 #endif
     float* addends = band + plan_.band_floats;
     float* line = addends + width * plan_.slice;
@@ -549,7 +549,7 @@ class Run {
       float* to = narrow ? line + x * plan_.slice : op_.y.as<float>() + pixel;
       Initial initial{bias, sums ? sums + x * plan_.slice : nullptr, nullptr, nullptr};
       if (plan_.accumulates) initial[2] = products_ + ((n * plan_.height + row) * width + x) * plan_.slice;
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
       if (fused && !last) {
         const bfloat16* addend = op_.addend ? op_.addend.as<bfloat16>() + pixel : nullptr;
         avx512::gather(op_.y.as<bfloat16>() + pixel, band, plan_.columns.begin(x), plan_.columns.count(x),

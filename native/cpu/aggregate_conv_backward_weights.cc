@@ -5,6 +5,7 @@
 #include "cpu/adjoint.h"
 #include "cpu/dnnl.h"
 #include "cpu/kernels.h"
+#include "cpu/parallel.h"
 
 namespace glnet::cpu {
 namespace {

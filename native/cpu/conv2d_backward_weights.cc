@@ -13,6 +13,7 @@
 
 #include "cpu/dnnl.h"
 #include "cpu/kernels.h"
+#include "cpu/parallel.h"
 
 namespace glnet::cpu {
 namespace {

@@ -3,30 +3,27 @@
 #include <cstring>
 #include <vector>
 
-#include "cpu/dnnl.h"
-#ifdef GLNET_AVX512_KERNELS
-#include "cpu/avx512/direct.h"
-#include "cpu/avx512/nested_winograd.h"
-#include "cpu/avx512/winograd.h"
-#endif
+#include "core/error.h"
+#include "cpu/convolutions/direct.h"
+#include "cpu/convolutions/nested_winograd.h"
+#include "cpu/convolutions/winograd.h"
 
 namespace glnet::cpu {
 
 std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec& spec) {
-  return cached_code<Convolution>("convolution", spec, [&]() -> std::shared_ptr<const Convolution> {
-#ifdef GLNET_AVX512_KERNELS
-    if (NestedWinograd::suits(spec)) return std::make_shared<NestedWinograd>(spec);
-    if (Winograd::suits(spec)) return std::make_shared<Winograd>(spec);
-    if (DirectConvolution::suits(spec)) return std::make_shared<DirectConvolution>(spec);
-#endif
-    return std::make_shared<DnnlConvolution>(spec);
-  });
+  const bool narrow = spec.input == DType::bfloat16;
+  if ((spec.input != DType::float32 && !narrow) ||
+      (spec.output != DType::float32 && !(narrow && spec.output == DType::bfloat16))) {
+    fail(ErrorCode::invalid_argument, "convolution: the CPU does not compute in ",
+         glnet::name_of(spec.input == DType::float32 ? spec.output : spec.input));
+  }
+  if (NestedWinograd::suits(spec)) return std::make_shared<NestedWinograd>(spec);
+  if (Winograd::suits(spec)) return std::make_shared<Winograd>(spec);
+  return std::make_shared<DirectConvolution>(spec);
 }
 
 double Convolution::cost(const ConvolutionSpec& spec) {
-#ifdef GLNET_AVX512_KERNELS
   if (NestedWinograd::suits(spec)) return NestedWinograd::cost(spec);
-#endif
   const int64_t vectors = (spec.outputs + 15) / 16 * 16;
   return static_cast<double>(vectors * spec.kernel_height * spec.kernel_width);
 }

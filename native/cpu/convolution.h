@@ -1,4 +1,4 @@
-// A convolution as the CPU kernels use it, whoever computes it.
+// A convolution as the CPU kernels use it, whichever of `convolutions` computes it.
 #pragma once
 
 #include <compare>
@@ -36,8 +36,7 @@ struct ConvolutionSpec {
 /// May run on several threads at once, each with a workspace of its own.
 class Convolution {
  public:
-  /// The fastest one for `spec`, from a cache of the last used ones. Throws ErrorCode::invalid_argument for
-  /// other dtypes, ErrorCode::native when nothing here computes it.
+  /// The fastest one for `spec`. Throws ErrorCode::invalid_argument for other dtypes.
   static std::shared_ptr<const Convolution> get(const ConvolutionSpec& spec);
 
   /// Multiply-adds that a pixel of y takes for each channel of x, in whole vectors, and what costs as much.

@@ -46,14 +46,12 @@ bool has_bfloat16() {
   return has(dnnl_cpu_isa_avx512_core_bf16);
 }
 
-bool has_own_kernels([[maybe_unused]] DType dtype) {
-#ifdef GLNET_AVX512_KERNELS
-  return dtype == DType::bfloat16  ? has_bfloat16()
-         : dtype == DType::float32 ? has(dnnl_cpu_isa_avx512_core)
-                                   : false;
-#else
-  return false;
-#endif
+bool has_avx512() {
+  return has(dnnl_cpu_isa_avx512_core);
+}
+
+bool has_avx2() {
+  return has(dnnl_cpu_isa_avx2);
 }
 
 }  // namespace glnet::cpu

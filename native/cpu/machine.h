@@ -3,8 +3,6 @@
 
 #include <string>
 
-#include "core/dtype.h"
-
 namespace glnet::cpu {
 
 /// Version of the oneDNN library that is loaded, for example "2.6.3".
@@ -13,8 +11,8 @@ std::string onednn_version();
 std::string onednn_isa();
 /// Whether the processor multiplies bfloat16 itself; that it is faster than float32 does not follow.
 bool has_bfloat16();
-/// Whether the own kernels compute in `dtype` here: with AVX-512, and its bfloat16. DNNL_MAX_CPU_ISA limits
-/// them too.
-bool has_own_kernels(DType dtype);
+/// DNNL_MAX_CPU_ISA limits these too.
+bool has_avx512();
+bool has_avx2();
 
 }  // namespace glnet::cpu

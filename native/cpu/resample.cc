@@ -2,7 +2,7 @@
 
 #include "cpu/machine.h"
 #include "cpu/parallel.h"
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
 #include "cpu/avx512/mix.h"
 #endif
 
@@ -42,7 +42,7 @@ struct Mixer {
   }
 };
 
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
 struct Avx512Mixer {
   static constexpr auto mix1 = avx512::mix1;
   static constexpr auto mix2 = avx512::mix2;
@@ -108,8 +108,8 @@ void resample_row(float* y, const RowSource<float>& source, const AxisSampling& 
 void resample_row(bfloat16* y, const RowSource<bfloat16>& source, const AxisSampling& columns,
                   int64_t channels, int64_t pixel) {
   if (!pixel) pixel = channels;
-#ifdef GLNET_AVX512_KERNELS
-  if (has_own_kernels(DType::bfloat16)) return row<false, Avx512Mixer>(y, source, columns, channels, pixel);
+#ifdef GLNET_X86
+  if (has_bfloat16()) return row<false, Avx512Mixer>(y, source, columns, channels, pixel);
 #endif
   row<false>(y, source, columns, channels, pixel);
 }

@@ -1,7 +1,7 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/resample.h"
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
 #include "cpu/avx512/unfold.h"
 #endif
 
@@ -23,13 +23,13 @@ std::vector<AxisSampling> samplings_of(const UnfoldResize& op, size_t axis) {
 }  // namespace
 
 void prepare_unfold_resize([[maybe_unused]] const UnfoldResize& op, [[maybe_unused]] Prepare& prepare) {
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
   if (unfolds(op)) prepare.workspace(unfold_workspace_bytes(op, prepare.threads()));
 #endif
 }
 
 void unfold_resize(const UnfoldResize& op, const Context& context) {
-#ifdef GLNET_AVX512_KERNELS
+#ifdef GLNET_X86
   if (unfolds(op)) return unfold(op, context);
 #endif
   with_type(op.kName, op.source.x.dtype, [&](auto t) {

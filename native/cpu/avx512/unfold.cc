@@ -196,7 +196,9 @@ void unfold(const UnfoldResize& op, const Context& context) {
 }  // namespace
 
 bool unfolds(const UnfoldResize& op) {
-  return (op.kernel == 3 || op.kernel == 5) && has_own_kernels(op.source.x.dtype);
+  return (op.kernel == 3 || op.kernel == 5) &&
+         (op.source.x.dtype == DType::bfloat16 ? has_bfloat16()
+                                               : op.source.x.dtype == DType::float32 && has_avx512());
 }
 
 size_t unfold_workspace_bytes(const UnfoldResize& op, int threads) {

@@ -1,17 +1,14 @@
 // Convolutions as matrix products of pixels by weights, with nothing copied but what has few channels: each
-// pixel of y is a row whose elements lie where its taps are in x. For processors with AVX-512.
+// pixel of y is a row whose elements lie where its taps are in x.
 #pragma once
 
-#include "cpu/avx512/panel.h"
 #include "cpu/convolution.h"
+#include "cpu/convolutions/panel.h"
 
 namespace glnet::cpu {
 
 class DirectConvolution : public Convolution {
  public:
-  /// Whether the processor can, and the tiles are used well enough.
-  static bool suits(const ConvolutionSpec& spec);
-
   explicit DirectConvolution(const ConvolutionSpec& spec);
 
   size_t packed_bytes() const override;
@@ -38,8 +35,8 @@ class DirectConvolution : public Convolution {
   void run_block(int64_t begin, int64_t end, const Block& block, std::byte* y, std::byte* scratch) const;
 
   int64_t element_, out_element_;  ///< bytes
-  // With few channels a tap is a row of the kernel, and x is copied with its padding, pixels of an even
-  // number of elements; else a tap is a pixel.
+  // With few channels, or an odd number in bfloat16, a tap is a row of the kernel, and x is copied with its
+  // padding, pixels of an even number of elements there; else a tap is a pixel.
   bool copies_;
   int64_t pixel_;                         ///< elements of a pixel of what the taps read
   int64_t taps_, inner_;                  ///< of a pixel of y, and elements of a tap

@@ -1,12 +1,12 @@
-#include "cpu/avx512/direct.h"
+#include "cpu/convolutions/direct.h"
 
 #include <omp.h>
 
 #include <cstring>
 #include <vector>
 
-#include "cpu/avx512/panel.h"
-#include "cpu/machine.h"
+#include "cpu/convolutions/code.h"
+#include "cpu/convolutions/panel.h"
 #include "cpu/parallel.h"
 
 namespace glnet::cpu {
@@ -33,19 +33,11 @@ struct DirectConvolution::Block {
   const std::byte* addend = nullptr;
 };
 
-bool DirectConvolution::suits(const ConvolutionSpec& spec) {
-  if (!has_own_kernels(spec.input)) return false;
-  const bool narrow = spec.input == DType::bfloat16;
-  if (spec.output != DType::float32 && !(narrow && spec.output == DType::bfloat16)) return false;
-  if (spec.channels < kFewChannels) return spec.kernel_width > 1 && spec.kernel_width * spec.channels >= 16;
-  return !narrow || spec.channels % 2 == 0;
-}
-
 DirectConvolution::DirectConvolution(const ConvolutionSpec& spec)
     : Convolution(spec),
       element_(static_cast<int64_t>(size_of(spec.input))),
       out_element_(static_cast<int64_t>(size_of(spec.output))),
-      copies_(spec.channels < kFewChannels),
+      copies_(spec.channels < kFewChannels || (element_ == 2 && spec.channels % 2)),
       pixel_(spec.channels + (element_ == 2 ? spec.channels % 2 : 0)),
       taps_(spec.kernel_height * (copies_ ? 1 : spec.kernel_width)),
       inner_(copies_ ? spec.kernel_width * pixel_ : pixel_),
@@ -228,6 +220,7 @@ void DirectConvolution::run_block(int64_t begin, int64_t end, const Block& block
       std::fill(row + count, row + kTileRows, row[0]);
   }
 
+  const Code& code = Code::of(spec_.input);
   void* c[kTileRows];
   const void* addend[kTileRows];
   const void* shifted[kTileRows];  // one tap of which a part is done
@@ -269,7 +262,7 @@ void DirectConvolution::run_block(int64_t begin, int64_t end, const Block& block
           tile.next = taps_ == 1 && inner_at_once_ == inner_ && output == 0 && i + 1 < tiles
                           ? pointers + (i + 1) * kTileRows
                           : nullptr;
-          panel_kernel(spec_.input, spec_.output, tile.rows, tile.columns)(tile);
+          code.panel(spec_.input, spec_.output, tile.rows, tile.columns)(tile);
         }
       }
     }

@@ -1,12 +1,13 @@
-#include "cpu/avx512/nested_winograd.h"
+#include "cpu/convolutions/nested_winograd.h"
 
 #include <omp.h>
 
 #include <cstring>
 
-#include "cpu/avx512/panel.h"
-#include "cpu/avx512/winograd_tiles.h"
-#include "cpu/machine.h"
+#include "cpu/convolutions/code.h"
+#include "cpu/convolutions/forms.h"
+#include "cpu/convolutions/panel.h"
+#include "cpu/convolutions/winograd_tiles.h"
 #include "cpu/parallel.h"
 
 namespace glnet::cpu {
@@ -16,35 +17,6 @@ constexpr int64_t kSide = F3::kSide, kN = kSide + 2, kProducts = kN * kN;
 constexpr int64_t kTilesAtOnce = 24;    ///< whose transforms stay in the cache
 constexpr int64_t kMostParts = 3;       ///< of a kernel along a side: of 9 x 9
 constexpr int64_t kMostRing = 8 << 20;  ///< bytes of products of a thread
-
-/// A row of tiles of y. `rows` are the products of the rows of tiles of x that it reads, [products, tiles,
-/// columns]; the parts of the kernel lie one after the other in a tile's columns.
-GLNET_AVX512 void sum_parts(const float* const* rows, int64_t parts, int64_t tiles, int64_t next,
-                            int64_t columns, int64_t outputs, int64_t width, float* y) {
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    for (int64_t k = 0; k < outputs; k += 16) {
-      const __mmask16 mask = first_lanes(outputs - k);
-      __m512 x[kProducts], half[kSide * kN], z[kSide * kSide];
-      for (int64_t p = 0; p < kProducts; ++p) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t a = 0; a < parts; ++a) {
-          const float* from = rows[a] + p * next + tile * columns + a * parts * outputs + k;
-          for (int64_t b = 0; b < parts; ++b, from += columns + outputs) sum += load16(from, mask);
-        }
-        x[p] = sum;
-      }
-#pragma GCC unroll 8
-      for (int column = 0; column < kN; ++column) F3::output(x + column, kN, half + column, kN);
-#pragma GCC unroll 8
-      for (int row = 0; row < kSide; ++row) F3::output(half + row * kN, 1, z + row * kSide, 1);
-#pragma GCC unroll 8
-      for (int64_t row = 0; row < kSide; ++row) {
-        for (int64_t column = 0; column < kSide && tile * kSide + column < width; ++column)
-          store16(y + (row * width + tile * kSide + column) * outputs + k, z[row * kSide + column], mask);
-      }
-    }
-  }
-}
 
 }  // namespace
 
@@ -58,9 +30,9 @@ struct NestedWinograd::Maps {
 bool NestedWinograd::suits(const ConvolutionSpec& spec) {
   const int64_t parts = spec.kernel_height / kSide;
   const int64_t ring = 4 * parts * kProducts * (spec.width / kSide + parts) * parts * parts * spec.outputs;
-  return has_own_kernels(spec.input) && spec.kernel_height == spec.kernel_width &&
-         spec.kernel_height == parts * kSide && parts > 1 && parts <= kMostParts && spec.stride == 1 &&
-         spec.channels % 32 == 0 && spec.outputs <= kPanelColumns && ring <= kMostRing;
+  return spec.kernel_height == spec.kernel_width && spec.kernel_height == parts * kSide && parts > 1 &&
+         parts <= kMostParts && spec.stride == 1 && spec.channels % 32 == 0 &&
+         spec.outputs <= kPanelColumns && ring <= kMostRing;
 }
 
 double NestedWinograd::cost(const ConvolutionSpec& spec) {
@@ -162,7 +134,8 @@ void NestedWinograd::run_block(const Maps& maps, int64_t map, int64_t begin, int
     const int64_t tile = row - parts_ + 1, top = tile * kSide;
     if (tile < begin) continue;
     for (int64_t a = 0; a < parts_; ++a) parts[a] = products_of(tile + a);
-    sum_parts(parts, parts_, across_, next, columns_, spec_.outputs, spec_.output_width(), rows);
+    Code::of(spec_.input)
+        .sum_parts(parts, parts_, across_, next, columns_, spec_.outputs, spec_.output_width(), rows);
     const int64_t first = map * spec_.output_height() + top;
     take(first, first + std::min(kSide, spec_.output_height() - top), rows);
   }
@@ -175,6 +148,7 @@ void NestedWinograd::multiply_row(const Maps& maps, int64_t map, int64_t row, T*
   const int64_t next_in = next_product(kTilesAtOnce * channels, element_),
                 next_out = next_product(tiles * columns_, 4);
   const auto* x = reinterpret_cast<const T*>(maps.x);
+  const Code& code = Code::of(spec_.input);
   const int64_t top = row * kSide - spec_.padding_height, chunks = divide_up(tiles, kTilesAtOnce);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t begin = tiles * chunk / chunks, end = tiles * (chunk + 1) / chunks, count = end - begin;
@@ -182,7 +156,7 @@ void NestedWinograd::multiply_row(const Maps& maps, int64_t map, int64_t row, T*
       const int64_t left = tile * kSide - spec_.padding_width;
       const T* from[kProducts];
       point_tile<kN>(spec_, x, reinterpret_cast<const T*>(maps.zeros), map, top, left, from);
-      transform_input<F3>(from, channels, in + (tile - begin) * channels, next_in);
+      code.with<T>().input[F3::kSide - 2](from, channels, in + (tile - begin) * channels, next_in);
     }
     const auto* b = reinterpret_cast<const T*>(maps.packed);
     const int64_t all = parts_ * parts_ * spec_.outputs;

@@ -1,5 +1,5 @@
 // The register tile of the own convolutions: a few rows times a panel of columns, summed up in registers over
-// the whole inner length. Needs AVX-512, and its bfloat16 instructions for bfloat16.
+// the whole inner length, or some columns of it where registers are fewer (code.h).
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 namespace glnet::cpu {
 
 constexpr int64_t kPanelColumns = 64;  ///< four vectors of float32
-constexpr int64_t kTileRows = 6;  ///< with them 24 sums: with four of b and one of a, all registers but three
+constexpr int64_t kTileRows = 6;
 
 constexpr int64_t divide_up(int64_t n, int64_t by) {
   return (n + by - 1) / by;
@@ -66,10 +66,6 @@ struct PanelTile {
 };
 
 using PanelKernel = void (*)(const PanelTile&);
-
-/// The kernel for a tile's `rows` and `columns`. a and b have the type `input`, c and the addend `output`:
-/// float32, or of bfloat16 both.
-PanelKernel panel_kernel(DType input, DType output, int64_t rows, int64_t columns);
 
 /// c [rows, columns of the panel] = a [rows, inner] b, of any number of rows, which are `next_a` and `next_c`
 /// elements apart; `columns` whole vectors, c in float32.

@@ -1,7 +1,6 @@
 // Large kernels to few outputs as a grid of 3 x 3 kernels, each by Winograd's F(3 x 3, 3 x 3): tiles of 3 x 3
 // pixels lie as the parts of the kernel do, so that a tile of x is transformed once for all of them. A pixel
-// of a 9 x 9 kernel takes 25 products instead of 81, with the rounding errors of winograd.h. For processors
-// with AVX-512.
+// of a 9 x 9 kernel takes 25 products instead of 81, with the rounding errors of winograd.h.
 #pragma once
 
 #include "cpu/convolution.h"
@@ -10,7 +9,7 @@ namespace glnet::cpu {
 
 class NestedWinograd : public Convolution {
  public:
-  /// Whether the processor can, and it pays.
+  /// Whether it can, and it pays.
   static bool suits(const ConvolutionSpec& spec);
   static double cost(const ConvolutionSpec& spec);
 

@@ -1,57 +1,17 @@
-#include "cpu/avx512/winograd.h"
+#include "cpu/convolutions/winograd.h"
 
 #include <omp.h>
 
 #include <cstring>
 
-#include "cpu/avx512/panel.h"
-#include "cpu/avx512/winograd_tiles.h"
-#include "cpu/machine.h"
+#include "cpu/convolutions/code.h"
+#include "cpu/convolutions/forms.h"
+#include "cpu/convolutions/panel.h"
+#include "cpu/convolutions/winograd_tiles.h"
 #include "cpu/parallel.h"
 
 namespace glnet::cpu {
 namespace {
-
-/// What becomes of a tile's products of a panel.
-template <class Y>
-struct Finish {
-  int64_t columns, height, width;  ///< outputs of the panel; pixels of the tile
-  const float* bias;               ///< or nullptr
-  const Y* addend;                 ///< or nullptr; as y
-  bool relu;
-  Y* y;
-  int64_t next_row, next_pixel;  ///< elements
-};
-
-template <class F, class Y>
-GLNET_AVX512 void transform_output(const float* from, int64_t next, const Finish<Y>& finish) {
-  constexpr int kSide = F::kSide, kN = kSide + 2;
-  for (int64_t c = 0; c < finish.columns; c += 16) {
-    const __mmask16 mask = first_lanes(finish.columns - c);
-    const __m512 bias = finish.bias ? load16(finish.bias + c, mask) : __m512{};
-    __m512 x[kN * kN], y[kSide * kN], z[kSide * kSide];
-#pragma GCC unroll 8
-    for (int column = 0; column < kN; ++column) {
-#pragma GCC unroll 8
-      for (int row = 0; row < kN; ++row) x[row * kN + column] = load16(from + (row * kN + column) * next + c);
-      F::output(x + column, kN, y + column, kN);
-    }
-#pragma GCC unroll 8
-    for (int row = 0; row < kSide; ++row) F::output(y + row * kN, 1, z + row * kSide, 1);
-#pragma GCC unroll 8
-    for (int row = 0; row < kSide; ++row) {
-#pragma GCC unroll 8
-      for (int column = 0; column < kSide; ++column) {
-        if (row >= finish.height || column >= finish.width) continue;
-        const int64_t at = row * finish.next_row + column * finish.next_pixel + c;
-        __m512 v = z[row * kSide + column] + bias;
-        if (finish.addend) v += load16(finish.addend + at, mask);
-        if (finish.relu) v = v > 0 ? v : __m512{};
-        store16(finish.y + at, v, mask);
-      }
-    }
-  }
-}
 
 /// Pixels of y below which products of pixels are faster: the transformed weights take longer to read.
 constexpr int64_t kFewestPixels = 400;
@@ -83,8 +43,8 @@ struct Winograd::Maps {
 
 bool Winograd::suits(const ConvolutionSpec& spec) {
   const bool narrow = spec.input == DType::bfloat16;
-  return has_own_kernels(spec.input) && spec.kernel_height == 3 && spec.kernel_width == 3 &&
-         spec.stride == 1 && spec.channels % (narrow ? 32 : 16) == 0 && spec.outputs >= 16 &&
+  return spec.kernel_height == 3 && spec.kernel_width == 3 && spec.stride == 1 &&
+         spec.channels % (narrow ? 32 : 16) == 0 && spec.outputs >= 16 &&
          spec.output_pixels() >= kFewestPixels;
 }
 
@@ -204,13 +164,14 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
   auto* in = reinterpret_cast<T*>(scratch);
   auto* out = reinterpret_cast<float*>(scratch + input_bytes());
   const auto* x = static_cast<const T*>(maps.x);
+  const Code& code = Code::of(spec_.input);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t tile = begin + i, map = tile / (across_ * down_);
     const int64_t top = tile / across_ % down_ * side_ - spec_.padding_height,
                   left = tile % across_ * side_ - spec_.padding_width;
     const T* from[kN * kN];
     point_tile<kN>(spec_, x, static_cast<const T*>(maps.zeros), map, top, left, from);
-    transform_input<F>(from, channels, in + i * channels, next_in);
+    code.with<T>().input[F::kSide - 2](from, channels, in + i * channels, next_in);
   }
 
   const auto* b = static_cast<const T*>(maps.packed);
@@ -232,7 +193,7 @@ void Winograd::run_block(const Maps& maps, int64_t begin, int64_t end, std::byte
       finish.height = height - top, finish.width = width - left;
       finish.addend = maps.addend ? static_cast<const Y*>(maps.addend) + at : nullptr;
       finish.y = (rows ? reinterpret_cast<Y*>(rows) : static_cast<Y*>(maps.y)) + at;
-      transform_output<F>(out + i * kPanelColumns, next_out, finish);
+      code.with<Y>().output[F::kSide - 2](out + i * kPanelColumns, next_out, finish);
     }
   }
 }

@@ -3,17 +3,17 @@
 // rounding errors of about 1e-6 of the largest value; in bfloat16 F(3 x 3, 3 x 3), 25 for 9 instead of 81:
 // what is multiplied is rounded, which costs 0.6 to 0.7 per cent of a map's spread on random maps, and
 // nothing to be seen in the labels and confidences of real images; where weights are many, F(2 x 2, 3 x 3),
-// 16 for 4 instead of 36. For processors with AVX-512.
+// 16 for 4 instead of 36.
 #pragma once
 
-#include "cpu/avx512/panel.h"
 #include "cpu/convolution.h"
+#include "cpu/convolutions/panel.h"
 
 namespace glnet::cpu {
 
 class Winograd : public Convolution {
  public:
-  /// Whether the processor can, and it is faster than products of pixels.
+  /// Whether it can, and is faster than products of pixels.
   static bool suits(const ConvolutionSpec& spec);
 
   explicit Winograd(const ConvolutionSpec& spec);
