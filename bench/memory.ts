@@ -39,7 +39,9 @@ interface Plan {
   mode: Mode;
   precision: Precision;
   batch: number;
+  /** Of weights what is left after the image. */
   weights: number;
+  /** All else at the peak. */
   activations: number;
   /** On the device; as much again is pinned on the host. */
   staging: number;
@@ -118,7 +120,7 @@ async function main(): Promise<void> {
       formatTable([
         [
           '',
-          ['weights', 'activations', 'staging', 'together', 'reserved']
+          ['weights left', 'all else', 'staging', 'together', 'reserved']
             .map((title) => title.padStart(12))
             .join(''),
         ],
