@@ -37,7 +37,7 @@ if (first?.endsWith('.ts') && !existsSync(first)) {
   console.error(`bench: there is no program ${first}; expected one of ${programs().join(', ')}`);
   process.exitCode = 2;
 } else if (first === '--help' || rest.includes('--help')) {
-  console.log(help(first === '--help' ? __filename : first!));
+  console.log(help(first?.endsWith('.ts') ? first : __filename));
 } else if (first?.endsWith('.ts')) {
   process.exitCode = run(first, rest);
 } else if (first === undefined || (first === '--out' && rest.length === 1)) {

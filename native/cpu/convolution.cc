@@ -15,7 +15,7 @@ std::shared_ptr<const Convolution> Convolution::get(const ConvolutionSpec& spec)
   if ((spec.input != DType::float32 && !narrow) ||
       (spec.output != DType::float32 && !(narrow && spec.output == DType::bfloat16))) {
     fail(ErrorCode::invalid_argument, "convolution: the CPU does not compute in ",
-         glnet::name_of(spec.input == DType::float32 ? spec.output : spec.input));
+         glnet::name_of(spec.input == DType::float32 || narrow ? spec.output : spec.input));
   }
   if (NestedWinograd::suits(spec)) return std::make_shared<NestedWinograd>(spec);
   if (Winograd::suits(spec)) return std::make_shared<Winograd>(spec);

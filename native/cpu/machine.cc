@@ -51,7 +51,12 @@ bool has_avx512() {
 }
 
 bool has_avx2() {
-  return has(dnnl_cpu_isa_avx2);
+#ifdef GLNET_X86
+  // A virtual machine may leave the second out.
+  return has(dnnl_cpu_isa_avx2) && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
 }
 
 }  // namespace glnet::cpu

@@ -13,6 +13,7 @@ std::string onednn_isa();
 bool has_bfloat16();
 /// DNNL_MAX_CPU_ISA limits these too.
 bool has_avx512();
+/// And its companion, FMA.
 bool has_avx2();
 
 }  // namespace glnet::cpu

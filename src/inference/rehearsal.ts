@@ -119,7 +119,10 @@ class Rehearsal {
 
   run(): void {
     const { turns, sites, image, globalImage, size } = this.#situation;
-    const site = sites[this.#place]!;
+    const given = sites[this.#place]!;
+    // The prediction's own merges later.
+    const merger = given.merger && new Merger(this.#situation.gridOf(turns[0]!), given.first.maps);
+    const site = { ...given, merger };
     for (const turn of turns) {
       if (turn === turns[0]) this.#patches(turn, image, site);
       else this.#turn(turn, site);

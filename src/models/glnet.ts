@@ -163,8 +163,8 @@ function rowsOf(map: Tensor, first: number, count: number): Tensor {
 export class PatchSums {
   readonly #grid: PatchGrid;
   readonly #like: BranchMaps;
-  readonly #firstRow: number;
-  /** The first row of the grid whose patches are not meant. */
+  /** Rows of the grid: the first, and the first after it whose patches are not meant. */
+  readonly firstRow: number;
   readonly endRow: number;
   /** The sums, float32: of each map the rows that the patches lie on, over the whole width. */
   readonly maps: BranchMaps;
@@ -186,7 +186,7 @@ export class PatchSums {
   ) {
     this.#grid = grid;
     this.#like = like;
-    this.#firstRow = firstRow;
+    this.firstRow = firstRow;
     this.endRow = endRow;
     const zeros = (stage: Stage, level: number): Tensor => {
       const { device, shape } = like[stage][level]!;
@@ -200,7 +200,7 @@ export class PatchSums {
 
   /** First row on the map of the whole image. */
   top(stage: Stage, level: number): number {
-    return this.#rowCrop(stage, level, this.#firstRow).top;
+    return this.#rowCrop(stage, level, this.firstRow).top;
   }
 
   /** Where the patches in a row of the grid lie on a map. */
@@ -210,17 +210,20 @@ export class PatchSums {
   }
 
   /**
-   * Adds patches' maps, which come in the grid's order. What was added is not added again, so a batch that failed may be
-   * tried again in parts.
+   * Adds the maps of patches that follow each other, and those that were added before. What was added is not added again,
+   * so a batch that failed may be tried again in parts.
    */
   add(stage: Stage, level: number, x: Tensor, patches: readonly number[]): void {
     const sum = this.maps[stage][level]!;
-    if (patches[0]! < (this.#next.get(sum) ?? 0)) return;
-    const crops = cropsOf(this.#like[stage][level]!, this.#grid, patches);
+    const done = Math.max(0, (this.#next.get(sum) ?? 0) - patches[0]!);
+    const rest = patches.slice(done);
+    if (rest.length === 0) return;
+    const crops = cropsOf(this.#like[stage][level]!, this.#grid, rest);
     const top = this.top(stage, level);
+    using added = x.device.view(x, done * (x.size / patches.length), [rest.length, ...x.shape.slice(1)]);
     mergePatches({
       sum,
-      x,
+      x: added,
       tops: crops.tops!.map((each) => each - top),
       lefts: crops.lefts!,
       height: crops.cropHeight!,
@@ -269,7 +272,6 @@ export class PatchSums {
 export class Merger {
   readonly #grid: PatchGrid;
   readonly #maps: BranchMaps;
-  #row = 0;
   /** By map: the sum's rows on which the next row of patches lies, too. */
   #rests = new Map<Tensor, Tensor>();
 
@@ -290,7 +292,6 @@ export class Merger {
       });
     });
     this.#rests = new Map(rests);
-    this.#row = sums.endRow;
   }
 
   dispose(): void {
@@ -312,7 +313,7 @@ export class Merger {
       ? map.dim(1)
       : cropOf(this.#grid, sums.endRow * columns.length, map.dim(2), map.dim(1)).top;
     const done = Math.min(end - top, height);
-    if (this.#row === 0) clearRows(map, 0, top);
+    if (sums.firstRow === 0) clearRows(map, 0, top);
     if (done > 0) {
       using merged = sums.divide(stage, level, done);
       using written = merged.dtype === map.dtype ? merged.alias() : cast(merged, map.dtype as 'bfloat16');

@@ -247,11 +247,11 @@ export class PhaseStep {
     for (const [i, { grid, scene }] of placed.entries()) {
       using image = this.#globalImages([scene]);
       fixed.push(global.forward(image));
-      // Without patches the merged maps are zero, as outside the patches.
-      const into = zerosLike(fixed[i]!.maps);
-      merged.push(into);
-      if (!grid) continue;
-      const sums = new PatchSums(grid, into);
+      if (!grid) {
+        merged.push(zerosLike(fixed[i]!.maps));
+        continue;
+      }
+      const sums = new PatchSums(grid, fixed[i]!.maps);
       for (const batch of batches(range(grid.count), patchBatch)) {
         const { maps, ps3 } = localOutput(i, batch);
         sums.addAll(maps, batch);
@@ -262,7 +262,9 @@ export class PhaseStep {
         else ps3.dispose();
         await device.synchronize();
       }
-      new Merger(grid, into).settle(sums);
+      // Outside the patches they are zero.
+      merged.push(zerosLike(fixed[i]!.maps));
+      new Merger(grid, merged[i]!).settle(sums);
     }
     await this.#options.onStage?.('fixed');
 

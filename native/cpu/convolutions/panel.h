@@ -1,5 +1,5 @@
 // The register tile of the own convolutions: a few rows times a panel of columns, summed up in registers over
-// the whole inner length, or some columns of it where registers are fewer (code.h).
+// the whole inner length, or some columns of it where registers are fewer (target_inl.h).
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace glnet::cpu {
 
-constexpr int64_t kPanelColumns = 64;  ///< four vectors of float32
+constexpr int64_t kPanelColumns = 64;  ///< four sixteens
 constexpr int64_t kTileRows = 6;
 
 constexpr int64_t divide_up(int64_t n, int64_t by) {
@@ -37,7 +37,7 @@ struct Blocks {
   int64_t largest() const { return divide_up(steps, count) * step; }
 };
 
-/// How many of `columns` the panel from `first` on has, in whole vectors: what is packed of it.
+/// How many of `columns` the panel from `first` on has, in whole sixteens: what is packed of it.
 constexpr int64_t panel_columns(int64_t columns, int64_t first) {
   const int64_t rest = columns - first < kPanelColumns ? columns - first : kPanelColumns;
   return (rest + 15) / 16 * 16;
@@ -68,7 +68,7 @@ struct PanelTile {
 using PanelKernel = void (*)(const PanelTile&);
 
 /// c [rows, columns of the panel] = a [rows, inner] b, of any number of rows, which are `next_a` and `next_c`
-/// elements apart; `columns` whole vectors, c in float32.
+/// elements apart; `columns` whole sixteens, c in float32.
 void multiply_panel(DType input, int64_t rows, int64_t columns, int64_t inner, const void* a, int64_t next_a,
                     const void* b, float* c, int64_t next_c);
 

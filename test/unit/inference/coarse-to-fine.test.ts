@@ -213,6 +213,22 @@ describe('segmentations', () => {
       expect(tensors(model)).toBe(before);
     });
 
+    test('planning it for a limit leaves no trace', async () => {
+      const model = await modelOf(mode, 0.9);
+      const rows = Array.from({ length: height }, (_, y) => data.slice(3 * width * y, 3 * width * (y + 1)));
+      const upsideDown = { ...image, data: Uint8Array.from(rows.reverse().flatMap((row) => [...row])) };
+      const options = { mode: 'coarse-to-fine', margin: 0 } as const;
+      const { labels, confidence, report } = await model.segment(upsideDown, options);
+      // So there are rows above the box.
+      expect(report.refinement!.box!.top).toBeGreaterThan(10);
+      const file = path.join(folder, `${mode} 0.9.safetensors`);
+      await using limited = await GLNet.load(file, { threads: 1, memoryLimit: 1e9 });
+      const planned = await limited.segment(upsideDown, options);
+      expect(planned.report.plannedPeakBytes).toBe(planned.report.poolPeakBytes);
+      expect(Buffer.compare(planned.labels, labels)).toBe(0);
+      expect(Buffer.compare(planned.confidence, confidence)).toBe(0);
+    });
+
     test.each([false, true])(
       'the whole image is refined as ever, with flips and turns %s',
       async (flipRotate) => {
