@@ -1,6 +1,5 @@
 #include "cpu/convolution.h"
 
-#include <cstring>
 #include <vector>
 
 #include "core/error.h"
@@ -35,20 +34,6 @@ void Convolution::pack_transposed(const float* dense, void* packed) const {
       transposed[static_cast<size_t>(k * spec_.channels + c)] = *dense++;
   }
   pack(transposed.data(), packed);
-}
-
-void spread_runs(const uint16_t* from, int64_t runs, int64_t length, int64_t room, uint16_t* to) {
-  if (length == 3 && room == 4) {  // an image's pixels: by memcpy this takes as long as the convolution
-    for (int64_t i = 0; i < runs; ++i, from += 3, to += 4) {
-      const uint64_t pixel = from[0] | uint64_t{from[1]} << 16 | uint64_t{from[2]} << 32;
-      std::memcpy(to, &pixel, sizeof pixel);
-    }
-    return;
-  }
-  for (int64_t i = 0; i < runs; ++i, from += length, to += room) {
-    std::memcpy(to, from, static_cast<size_t>(2 * length));
-    std::memset(to + length, 0, static_cast<size_t>(2 * (room - length)));
-  }
 }
 
 }  // namespace glnet::cpu

@@ -75,7 +75,4 @@ class Convolution {
   std::string layout_;
 };
 
-/// Copies runs of `length` 16-bit values to where each has `room`; what follows a run there becomes zero.
-void spread_runs(const uint16_t* from, int64_t runs, int64_t length, int64_t room, uint16_t* to);
-
 }  // namespace glnet::cpu

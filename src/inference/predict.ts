@@ -17,12 +17,11 @@ import { triangleResize } from '../tensor/triangle-resize';
 import { boxGrid, type PatchGrid, patchGrid } from '../tiling';
 import { type CoarseToFine, foregroundBox, type Refinement, refinedBox } from './coarse-to-fine';
 import { HandOver } from './hand-over';
-import { type BranchName, type LocalOutput, localOutputs, type Networks } from './networks';
+import { type LocalOutput, localOutputs, type Networks } from './networks';
 import { rehearse, type Situation } from './rehearsal';
 import {
   type BatchLogits,
   completesRows,
-  manyPatches,
   passOnce,
   patchesFrom,
   patchSource,
@@ -35,6 +34,7 @@ import {
   tensorsOf,
   turnedGlobalImage,
   turnedSize,
+  unloadAfter,
   wholeSource,
 } from './steps';
 import { type StitchBand, Stitching, type StitchPart } from './stitching';
@@ -153,7 +153,7 @@ export async function predict(
 }
 
 /** A tensor on its way from another device. */
-interface HostTensor {
+interface MovingTensor {
   readonly shape: readonly number[];
   readonly dtype: Tensor['dtype'];
   readonly values: Promise<TensorData>;
@@ -161,8 +161,8 @@ interface HostTensor {
 
 /** What another device made of a row of patches. */
 interface HostRow {
-  readonly batches: readonly { patches: readonly number[]; output: LocalOutput; logits: HostTensor }[];
-  readonly sums: Maps<HostTensor> | undefined;
+  readonly batches: readonly { patches: readonly number[]; output: LocalOutput; logits: MovingTensor }[];
+  readonly sums: Maps<MovingTensor> | undefined;
 }
 
 interface Held {
@@ -434,10 +434,7 @@ class Prediction {
     const { mode } = this.#options;
     const { device, globalExt, ensemble } = this.#main;
     const wantsEnsemble = this.#stitching.wants('ensemble');
-    const unload = (branch: BranchName): void => {
-      if (grid.count >= manyPatches) this.#main.unload?.(branch);
-    };
-    unload('global');
+    unloadAfter(this.#main, grid.count, 'global');
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
       plan(sites);
@@ -455,7 +452,7 @@ class Prediction {
       if (sites[0]!.merger) {
         // Freeing memory waits for what is queued, and would hold JavaScript up.
         await device.synchronize();
-        unload('local');
+        unloadAfter(this.#main, grid.count, 'local');
         const pass = (): Tensor => globalExt!.forwardTaking(image, shareMerged(first.maps));
         const ps3 = this.#hold(passOnce(this.#main, grid.count, pass));
         this.#dropOutput(first);
@@ -609,13 +606,13 @@ class Prediction {
         this.#drop(tensor);
       }
     }
-    const summed = sums && (await mapEach(sums.maps, (sum) => Promise.resolve(toHost(sum))));
+    const summed = sums && (await mapEach(sums.maps, toHost));
     if (sums) this.#drop(sums);
     return { batches, sums: summed };
   }
 
   /** Brings what comes from another device to the first. */
-  async #fromHost({ shape, dtype, values }: HostTensor): Promise<Tensor> {
+  async #fromHost({ shape, dtype, values }: MovingTensor): Promise<Tensor> {
     return this.#hold(this.#main.device.upload(await values, shape, dtype));
   }
 
@@ -778,7 +775,7 @@ class Prediction {
 }
 
 /** Queues the reading of a tensor. */
-function toHost(tensor: Tensor): HostTensor {
+function toHost(tensor: Tensor): MovingTensor {
   const { shape, dtype } = tensor;
   const values = tensor.data();
   // Awaited later, and lost if this stops before: not an unhandled rejection then.
@@ -787,7 +784,7 @@ function toHost(tensor: Tensor): HostTensor {
 }
 
 /** Each map replaced, one after the other. */
-async function mapEach<T, U>(maps: Maps<T>, replace: (map: T) => Promise<U>): Promise<Maps<U>> {
+async function mapEach<T, U>(maps: Maps<T>, replace: (map: T) => U | Promise<U>): Promise<Maps<U>> {
   const replaced: Partial<Record<Stage, Levels<U>>> = {};
   for (const stage of stages) {
     const [a, b, c, d] = maps[stage];

@@ -3,8 +3,7 @@
  * steps in predict.ts's order, within a plan of the device.
  */
 import type { Mode } from '../checkpoint/model-file';
-import type { BranchMaps, Stage } from '../models/fpn';
-import { Merger, type PatchSums, shareMerged } from '../models/glnet';
+import { Merger, type PatchSums, shareMerged, zerosLike } from '../models/glnet';
 import type { Device, Planned } from '../tensor/device';
 import { stitch } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
@@ -13,7 +12,6 @@ import { type LocalOutput, localOutputs } from './networks';
 import {
   type BatchLogits,
   completesRows,
-  manyPatches,
   passOnce,
   patchesFrom,
   patchSource,
@@ -24,6 +22,7 @@ import {
   type Site,
   tensorsOf,
   turnedGlobalImage,
+  unloadAfter,
   wholeSource,
 } from './steps';
 import type { Stitching, StitchPart } from './stitching';
@@ -148,9 +147,8 @@ class Rehearsal {
     const { mode, globalImage, size, gridOf } = this.#situation;
     const grid = gridOf(turn);
     if (this.#place > 0) {
-      const likeIt = (tensor: Tensor) => this.#device.zeros(tensor.shape, tensor.dtype);
       const { maps, ps3 } = before.first;
-      const first = { maps: mapped(maps, likeIt), ps3: ps3 && likeIt(ps3) };
+      const first = { maps: zerosLike(maps), ps3: ps3 && this.#device.zeros(ps3.shape, ps3.dtype) };
       this.#patches(turn, undefined, { networks, first, merges });
       return;
     }
@@ -162,7 +160,7 @@ class Rehearsal {
       this.#stitching.keep('global', classify());
     }
     if (this.#stitching.refines) this.#stitching.keep('coarse', classify());
-    if (grid.count >= manyPatches) networks.unload?.('global');
+    unloadAfter(networks, grid.count, 'global');
     if (mode !== 'bidirectional') {
       this.#patches(turn, image, { networks, first, merges });
       return;
@@ -290,8 +288,8 @@ class Rehearsal {
     halves: readonly BatchLogits[],
   ): void {
     const { size } = this.#situation;
-    const { device, ensemble, globalExt, unload } = networks;
-    if (grid.count >= manyPatches) unload?.('local');
+    const { device, ensemble, globalExt } = networks;
+    unloadAfter(networks, grid.count, 'local');
     const pass = (): Tensor => globalExt!.forwardTaking(image, shareMerged(first.maps));
     const ps3 = passOnce(networks, grid.count, pass);
     this.#dropAll(tensorsOf(first));
@@ -319,12 +317,4 @@ class Rehearsal {
       for (const { size } of band.spent) this.#kept -= size;
     }
   }
-}
-
-/** Each map replaced, one after the other. */
-function mapped(maps: BranchMaps, replace: (map: Tensor) => Tensor): BranchMaps {
-  const entries = Object.entries(maps) as [Stage, readonly Tensor[]][];
-  return Object.fromEntries(
-    entries.map(([stage, levels]) => [stage, levels.map(replace)]),
-  ) as unknown as BranchMaps;
 }

@@ -7,7 +7,7 @@ import { decodePatches } from '../tensor/decode-patches';
 import type { StitchSource } from '../tensor/stitch';
 import type { Tensor } from '../tensor/tensor';
 import { type PatchGrid, patchRect } from '../tiling';
-import { type LocalOutput, type Networks, runLocal } from './networks';
+import { type BranchName, type LocalOutput, type Networks, runLocal } from './networks';
 import { swapsSides, turnedWindow } from './turns';
 
 /** A branch's output as far as it is still read: its ps3 by the aggregation in mode `global-to-local`. */
@@ -48,7 +48,7 @@ interface Size {
  * From so many patches on, what reading weights again costs the next image is little beside them (3 to 6 % of 36 patches), and
  * global branches keep none in memory while patches are computed, nor the local one while it waits for the second global pass.
  */
-export const manyPatches = 24;
+const manyPatches = 24;
 
 /**
  * A pass of a global branch over the image.
@@ -56,6 +56,11 @@ export const manyPatches = 24;
  */
 export function passOnce<T>({ device, unload }: Networks, patches: number, pass: () => T): T {
   return unload && patches >= manyPatches ? device.unloading(pass) : pass();
+}
+
+/** Frees a branch's weights once it has run; of a global branch those that {@link passOnce} kept, not knowing the patches. */
+export function unloadAfter({ unload }: Networks, patches: number, branch: BranchName): void {
+  if (patches >= manyPatches) unload?.(branch);
 }
 
 /**

@@ -145,11 +145,11 @@ function mapsOf(make: (stage: Stage, level: number) => Tensor): BranchMaps {
   return Object.fromEntries(stages.map((stage) => [stage, levels(stage)])) as unknown as BranchMaps;
 }
 
-/** Float32 maps of the same sizes. */
+/** Maps of the same sizes and types. */
 export function zerosLike(maps: BranchMaps): BranchMaps {
   return mapsOf((stage, level) => {
-    const { device, shape } = maps[stage][level]!;
-    return device.zeros(shape, 'float32');
+    const { device, shape, dtype } = maps[stage][level]!;
+    return device.zeros(shape, dtype);
   });
 }
 
@@ -157,6 +157,11 @@ export function zerosLike(maps: BranchMaps): BranchMaps {
 function rowsOf(map: Tensor, first: number, count: number): Tensor {
   const [, , width, channels] = map.shape as [number, number, number, number];
   return map.device.view(map, first * width * channels, [1, count, width, channels]);
+}
+
+/** Where the patches in a row of the grid lie on a map of the whole image: the first of them. */
+function rowCrop(grid: PatchGrid, map: Tensor, row: number): Rect {
+  return cropOf(grid, row * grid.columns.length, map.dim(2), map.dim(1));
 }
 
 /** The local branch's maps of the patches in some rows of the grid, added up where they lie on maps of the whole image. */
@@ -191,8 +196,8 @@ export class PatchSums {
     const zeros = (stage: Stage, level: number): Tensor => {
       const { device, shape } = like[stage][level]!;
       const [, , width, channels] = shape as [number, number, number, number];
-      const { top } = this.#rowCrop(stage, level, firstRow);
-      const { top: lastTop, height } = this.#rowCrop(stage, level, endRow - 1);
+      const { top: lastTop, height } = rowCrop(grid, like[stage][level]!, endRow - 1);
+      const top = this.top(stage, level);
       return device.zeros([1, lastTop + height - top, width, channels], 'float32');
     };
     this.maps = maps ?? like.c[0].device.scope(() => mapsOf(zeros));
@@ -200,13 +205,7 @@ export class PatchSums {
 
   /** First row on the map of the whole image. */
   top(stage: Stage, level: number): number {
-    return this.#rowCrop(stage, level, this.firstRow).top;
-  }
-
-  /** Where the patches in a row of the grid lie on a map. */
-  #rowCrop(stage: Stage, level: number, row: number): Rect {
-    const like = this.#like[stage][level]!;
-    return cropOf(this.#grid, row * this.#grid.columns.length, like.dim(2), like.dim(1));
+    return rowCrop(this.#grid, this.#like[stage][level]!, this.firstRow).top;
   }
 
   /**
@@ -240,29 +239,6 @@ export class PatchSums {
   dispose(): void {
     for (const sum of Object.values(this.maps).flat()) sum.dispose();
   }
-
-  /**
-   * Divides the first rows of a sum by the number of patches at each place, once every patch that lies there was added.
-   * @returns them, on the sum's memory
-   */
-  divide(stage: Stage, level: number, rows: number): Tensor {
-    const { rows: tops, columns: lefts, patch, paddedHeight, paddedWidth } = this.#grid;
-    const like = this.#like[stage][level]!;
-    const sum = rowsOf(this.maps[stage][level]!, 0, rows);
-    const top = this.top(stage, level);
-    using nothing = sum.device.zeros([1, 1, 1, sum.dim(3)], 'float32');
-    mergePatches({
-      sum,
-      x: nothing,
-      tops: [0],
-      lefts: [0],
-      height: 1,
-      width: 1,
-      rowCoverage: coverage(tops, patch, paddedHeight, like.dim(1)).slice(top, top + rows),
-      columnCoverage: coverage(lefts, patch, paddedWidth, like.dim(2)),
-    });
-    return sum;
-  }
 }
 
 /**
@@ -272,6 +248,7 @@ export class PatchSums {
 export class Merger {
   readonly #grid: PatchGrid;
   readonly #maps: BranchMaps;
+  readonly #coverages = new Map<string, number[]>();
   /** By map: the sum's rows on which the next row of patches lies, too. */
   #rests = new Map<Tensor, Tensor>();
 
@@ -307,15 +284,13 @@ export class Merger {
       paste(sum, before, 0, 0, { add: true });
       before.dispose();
     }
-    const { rows, columns } = this.#grid;
-    const isLast = sums.endRow === rows.length;
-    const end = isLast
-      ? map.dim(1)
-      : cropOf(this.#grid, sums.endRow * columns.length, map.dim(2), map.dim(1)).top;
+    const isLast = sums.endRow === this.#grid.rows.length;
+    const end = isLast ? map.dim(1) : rowCrop(this.#grid, map, sums.endRow).top;
     const done = Math.min(end - top, height);
     if (sums.firstRow === 0) clearRows(map, 0, top);
     if (done > 0) {
-      using merged = sums.divide(stage, level, done);
+      using merged = rowsOf(sum, 0, done);
+      this.#divide(merged, map, top);
       using written = merged.dtype === map.dtype ? merged.alias() : cast(merged, map.dtype as 'bfloat16');
       paste(map, written, top, 0);
     }
@@ -329,6 +304,33 @@ export class Merger {
     paste(rest, last, 0, 0);
     sum.dispose();
     return rest;
+  }
+
+  /** Divides rows of a map's sum, from row `top` on, by the number of patches at each place. */
+  #divide(rows: Tensor, map: Tensor, top: number): void {
+    using nothing = rows.device.zeros([1, 1, 1, rows.dim(3)], 'float32');
+    mergePatches({
+      sum: rows,
+      x: nothing,
+      tops: [0],
+      lefts: [0],
+      height: 1,
+      width: 1,
+      rowCoverage: this.#coverage('rows', map.dim(1)).slice(top, top + rows.dim(1)),
+      columnCoverage: this.#coverage('columns', map.dim(2)),
+    });
+  }
+
+  /** {@link coverage} along an axis of maps of some length, which several maps have. */
+  #coverage(axis: 'rows' | 'columns', mapLength: number): number[] {
+    const { patch, paddedHeight, paddedWidth, [axis]: starts } = this.#grid;
+    const key = `${axis} ${mapLength}`;
+    let found = this.#coverages.get(key);
+    if (!found) {
+      found = coverage(starts, patch, axis === 'rows' ? paddedHeight : paddedWidth, mapLength);
+      this.#coverages.set(key, found);
+    }
+    return found;
   }
 }
 
