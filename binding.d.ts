@@ -146,6 +146,15 @@ export declare class Device {
   resetPeak(): void;
   /** Of all ops that were run. */
   multiplyAdds(): number;
+  /**
+   * What is queued from here to {@link endGraph} comes to a GPU in one piece, what was made for the same number the time
+   * before being updated.
+   */
+  beginGraph(number: number): void;
+  endGraph(): void;
+  dropGraph(number: number): void;
+  /** How often graphs were launched. */
+  graphLaunches(): number;
   /** From here on nothing runs and nothing takes memory; under a limit of the pool's, 0 for none. */
   beginPlan(limit: number): void;
   /** Within a plan: as {@link release}, but a tensor that was there before the plan stays. */

@@ -5,11 +5,12 @@
  *
  *   npm run bench -- bench/model.ts [--size 2448] [--modes global-to-local,bidirectional] [--backbone resnet50]
  *                    [--classes 7] [--batch 2] [--threads 2] [--precision float32,bfloat16] [--runs 3] [--no-peer]
- *                    [--device cuda] [--images 4] [--out bench/results/model.json]
+ *                    [--device cuda [--cuda-graphs]] [--images 4] [--out bench/results/model.json]
  *
  * Weights are random, and so is the image: neither changes what is computed. The weights lie in a file, as a user's
  * do, so that loading counts, and so does the stitching of the labels; of the peers it does not. With --images there are
- * later ones, timed by themselves: there nobody loads. What is timed is the compiled package.
+ * later ones, timed by themselves: there nobody loads. With --cuda-graphs each is timed without and with them. What is timed
+ * is the compiled package.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -38,6 +39,7 @@ const { values: options } = parseArgs({
     threads: { type: 'string', default: String(os.availableParallelism()) },
     precision: { type: 'string', default: 'float32' },
     device: { type: 'string', default: 'cpu' },
+    'cuda-graphs': { type: 'boolean', default: false },
     images: { type: 'string', default: '1' },
     runs: { type: 'string', default: '3' },
     peer: { type: 'boolean', default: true },
@@ -67,20 +69,25 @@ async function main(): Promise<void> {
       for (const precision of precisions) {
         // A CPU of today computes no faster in PyTorch's bfloat16; a GPU does.
         const peer = options.peer && !onCpu ? timePeer(mode, precision) : plain;
-        const reports = Array.from({ length: Number(options.runs) }, () => runOnce(weights, mode, precision));
-        const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
-        const middle = reports.find((report) => report.totalSeconds === seconds)!;
-        const later = reports.flatMap(({ warmSeconds }) => warmSeconds ?? []);
-        const warm = later.length > 0 ? { warmSeconds: median(later) } : {};
-        results.push({
-          mode,
-          precision,
-          seconds,
-          reports,
-          median: { ...middle, ...warm },
-          peer,
-          onnxruntime,
-        });
+        for (const cudaGraphs of options['cuda-graphs'] ? [false, true] : [false]) {
+          const reports = Array.from({ length: Number(options.runs) }, () =>
+            runOnce(weights, mode, precision, cudaGraphs),
+          );
+          const seconds = median(reports.map(({ totalSeconds }) => totalSeconds));
+          const middle = reports.find((report) => report.totalSeconds === seconds)!;
+          const later = reports.flatMap(({ warmSeconds }) => warmSeconds ?? []);
+          const warm = later.length > 0 ? { warmSeconds: median(later) } : {};
+          results.push({
+            mode,
+            precision,
+            ...(cudaGraphs && { cudaGraphs }),
+            seconds,
+            reports,
+            median: { ...middle, ...warm },
+            peer,
+            onnxruntime,
+          });
+        }
       }
     }
     print(results);
@@ -126,6 +133,7 @@ function timeOnnxRuntime(weights: string): Promise<Peer | undefined> {
 interface Result {
   mode: Mode;
   precision: Precision;
+  cudaGraphs?: true;
   seconds: number;
   reports: Report[];
   /** The report in the middle by its seconds, with the middle one of the later images' seconds. */
@@ -135,7 +143,7 @@ interface Result {
   onnxruntime: Peer | undefined;
 }
 
-function runOnce(weights: string, mode: Mode, precision: Precision): Report {
+function runOnce(weights: string, mode: Mode, precision: Precision, cudaGraphs: boolean): Report {
   const job = {
     weights,
     size,
@@ -144,6 +152,7 @@ function runOnce(weights: string, mode: Mode, precision: Precision): Report {
     batch: Number(options.batch),
     threads: Number(options.threads),
     device: options.device,
+    cudaGraphs,
     images: Number(options.images),
   };
   const args = [path.join(__dirname, 'support/segment-once.js'), JSON.stringify(job)];
@@ -159,6 +168,7 @@ function print(results: Result[]): void {
   for (const {
     mode,
     precision,
+    cudaGraphs,
     seconds,
     median: { seconds: stages, ...report },
     peer,
@@ -169,7 +179,7 @@ function print(results: Result[]): void {
     );
     const beside = (figure: (peer: Peer) => string) =>
       peers.map((each) => `   ${each.name} ${figure(each)}`).join('');
-    console.log(`\n${mode}, ${precision}`);
+    console.log(`\n${mode}, ${precision}${cudaGraphs ? ', CUDA graphs' : ''}`);
     console.log(
       formatTable([
         ['  total', `${formatSeconds(seconds)}${beside((each) => formatSeconds(each.seconds))}`],

@@ -25,9 +25,11 @@ export interface Comparison {
 function nameOf(item: Json, index: number): string {
   if (typeof item !== 'object' || item === null || Array.isArray(item)) return `${index}`;
   const fields = item as { readonly [key: string]: Json };
-  const words = ['mode', 'precision', 'name', 'batch'].flatMap((field) =>
-    fields[field] === undefined ? [] : [`${field === 'batch' ? 'batch ' : ''}${String(fields[field])}`],
-  );
+  const words = ['mode', 'precision', 'name', 'batch', 'cudaGraphs'].flatMap((field) => {
+    if (fields[field] === undefined) return [];
+    if (field === 'cudaGraphs') return ['CUDA graphs'];
+    return [`${field === 'batch' ? 'batch ' : ''}${String(fields[field])}`];
+  });
   return words.length > 0 ? words.join(' ') : `${index}`;
 }
 

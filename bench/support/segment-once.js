@@ -6,18 +6,18 @@
  * TypeScript takes 75 MB.
  *
  *   node bench/support/segment-once.js '{ "weights": FILE, "size": 2448, "mode": ..., "precision": ..., "batch": 2,
- *     "threads": 2, "device": "cpu", "images": 1 }'
+ *     "threads": 2, "device": "cpu", "cudaGraphs": false, "images": 1 }'
  */
 const { GLNet } = require('../../dist');
 
 async function main() {
-  const { weights, size, mode, precision, batch, threads, device, images } = JSON.parse(process.argv[2]);
+  const { weights, size, mode, batch, images, ...load } = JSON.parse(process.argv[2]);
   const data = new Uint8Array(size * size * 3);
   for (let i = 0, state = 1; i < data.length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
     data[i] = state >>> 24;
   }
-  const model = await GLNet.load(weights, { threads, precision, device });
+  const model = await GLNet.load(weights, load);
   const reports = [];
   for (let i = 0; i < images; i++) {
     const { report } = await model.segment({ data, width: size, height: size, channels: 3 }, { mode, batch });

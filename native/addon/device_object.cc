@@ -102,6 +102,10 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::trim>("trim"),
                          InstanceMethod<&DeviceObject::reset_peak>("resetPeak"),
                          InstanceMethod<&DeviceObject::multiply_adds>("multiplyAdds"),
+                         InstanceMethod<&DeviceObject::begin_graph>("beginGraph"),
+                         InstanceMethod<&DeviceObject::end_graph>("endGraph"),
+                         InstanceMethod<&DeviceObject::drop_graph>("dropGraph"),
+                         InstanceMethod<&DeviceObject::graph_launches>("graphLaunches"),
                          InstanceMethod<&DeviceObject::begin_plan>("beginPlan"),
                          InstanceMethod<&DeviceObject::plan_release>("planRelease"),
                          InstanceMethod<&DeviceObject::end_plan>("endPlan"),
@@ -387,6 +391,32 @@ Napi::Value DeviceObject::reset_peak(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::multiply_adds(const Napi::CallbackInfo& info) {
   return guarded(info,
                  [&]() -> Napi::Value { return Napi::Number::New(info.Env(), device_->multiply_adds()); });
+}
+
+Napi::Value DeviceObject::begin_graph(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->begin_graph(static_cast<uint64_t>(info[0].ToNumber().Int64Value()));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::end_graph(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    device_->end_graph();
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value DeviceObject::drop_graph(const Napi::CallbackInfo& info) {
+  // As `release`.
+  if (device_) device_->drop_graph(static_cast<uint64_t>(info[0].ToNumber().Int64Value()));
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceObject::graph_launches(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(device_->engine().graph_launches()));
+  });
 }
 
 Napi::Value DeviceObject::begin_plan(const Napi::CallbackInfo& info) {

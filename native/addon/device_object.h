@@ -71,6 +71,10 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject>, private Handles {
   Napi::Value close_js(const Napi::CallbackInfo& info);
   Napi::Value describe_js(const Napi::CallbackInfo& info);
   Napi::Value multiply_adds(const Napi::CallbackInfo& info);
+  Napi::Value begin_graph(const Napi::CallbackInfo& info);
+  Napi::Value end_graph(const Napi::CallbackInfo& info);
+  Napi::Value drop_graph(const Napi::CallbackInfo& info);
+  Napi::Value graph_launches(const Napi::CallbackInfo& info);
   Napi::Value begin_plan(const Napi::CallbackInfo& info);
   Napi::Value plan_release(const Napi::CallbackInfo& info);
   Napi::Value end_plan(const Napi::CallbackInfo& info);

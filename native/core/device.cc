@@ -70,6 +70,29 @@ Tensor Device::on_memory_of(const View& view, const Shape& shape) {
   return {view.storage->shared_from_this(), shape, view.dtype, static_cast<size_t>(offset)};
 }
 
+void Device::begin_graph(uint64_t id) {
+  check(!in_graph_, "a graph within a graph");
+  if (plan_ || trace_.on()) return;
+  auto& graph = graphs_[id];
+  if (!graph) graph = engine_->make_graph();
+  if (!graph) return;
+  in_graph_ = true;
+  stream_.enqueue([this, graph] { engine_->begin(*graph); });
+}
+
+void Device::end_graph() {
+  // Even after an error: an engine that goes on to collect lets nobody wait.
+  if (std::exchange(in_graph_, false)) stream_.always([this] { engine_->end(); });
+}
+
+void Device::drop_graph(uint64_t id) {
+  const auto graph = graphs_.find(id);
+  if (graph == graphs_.end()) return;
+  // It goes on the stream's thread, when what was queued of it is.
+  stream_.always([kept = std::move(graph->second)] {});
+  graphs_.erase(graph);
+}
+
 void Device::begin_plan(size_t limit) {
   check(!plan_, "a plan within a plan");
   plan_ = std::make_unique<Plan>(*pool_);

@@ -1,6 +1,7 @@
 // A device: a backend, its pool and its stream. All members are for one submitting thread.
 #pragma once
 
+#include <map>
 #include <memory>
 
 #include "core/backend.h"
@@ -54,6 +55,13 @@ class Device {
   template <class Op>
   std::vector<Tensor> submit(Op op);
 
+  /// Work that is submitted from here to `end_graph` comes to the device in one piece, for which the same
+  /// `id` stands for what was made of it the time before. Not while it is traced or planned, and where the
+  /// engine has no graphs: there it comes as ever.
+  void begin_graph(uint64_t id);
+  void end_graph();
+  void drop_graph(uint64_t id);
+
   /// From here on nothing runs and no memory is taken: work is only planned, as in core/plan.h. Under a limit
   /// of the pool's (0: none); where it is passed, the plan goes on all the same, and `reserved` tells.
   void begin_plan(size_t limit);
@@ -87,6 +95,8 @@ class Device {
   const Backend& backend_;
   int threads_;
   std::shared_ptr<Engine> engine_;
+  std::map<uint64_t, std::shared_ptr<Graph>> graphs_;
+  bool in_graph_ = false;
   Trace trace_;
   double multiply_adds_ = 0;
   Stream stream_;

@@ -18,6 +18,12 @@ class Mark {
   virtual void wait() = 0;
 };
 
+/// Work that is queued again and again: the same launches, with other arguments.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -44,6 +50,10 @@ class Engine {
   virtual std::string description() const = 0;
   /// For Context::stream; nullptr if work is done when its call returns.
   virtual void* queue() { return nullptr; }
+  /// For `begin`; nullptr if work is as quick one by one.
+  virtual std::shared_ptr<Graph> make_graph() { return nullptr; }
+  /// How often graphs were queued.
+  virtual size_t graph_launches() const { return 0; }
   /// Bytes of buffers through which data goes to the device and back, beside the pool; on each side.
   virtual size_t staging_bytes() const { return 0; }
 
@@ -55,6 +65,10 @@ class Engine {
   virtual int upload_threads() const { return 1; }
   /// What `from` points to may go when the call returns.
   virtual void upload(void* to, const void* from, size_t bytes) = 0;
+  /// From here to `end`, work is collected and comes to the queue in one piece. What cannot be a part of it
+  /// (`upload`, `download`, `mark`) ends it early: the rest comes one by one.
+  virtual void begin(Graph& /*graph*/) {}
+  virtual void end() {}
   /// nullptr if everything queued so far is done.
   virtual std::unique_ptr<Mark> mark() { return nullptr; }
 };

@@ -6,10 +6,18 @@
 // memory of the pool, which only the computing stream's order keeps safe. That last move costs a thousandth
 // of the first (3.35 TB/s against PCIe's 0.03 to 0.06). Data goes to the host through the same pinned memory,
 // several slots on their way at once.
+//
+// A graph is captured from what is queued, each time anew: addresses and corners differ from batch to batch,
+// and are parameters of the kernels. The executable graph of the time before takes these over, which fails
+// where the launches are others; then another is made.
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <sstream>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cuda/common.cuh"
@@ -116,12 +124,39 @@ class Gpu final : public Engine {
     cudaFree(data);
   }
 
+  std::shared_ptr<Graph> make_graph() override { return std::make_shared<Captured>(*this); }
+  size_t graph_launches() const override { return launches_; }
+
+  void begin(Graph& graph) override {
+    use();
+    // What other threads call meanwhile, such as cudaMalloc, is none of its business.
+    check_cuda(cudaStreamBeginCapture(compute_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    capturing_ = &static_cast<Captured&>(graph);
+  }
+
+  void end() override {
+    Captured* const graph = std::exchange(capturing_, nullptr);
+    if (!graph) return;
+    use();
+    cudaGraph_t captured = nullptr;
+    check_cuda(cudaStreamEndCapture(compute_, &captured), "cudaStreamEndCapture");
+    const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, decltype(&cudaGraphDestroy)> owner(
+        captured, &cudaGraphDestroy);
+    size_t nodes = 0;
+    check_cuda(cudaGraphGetNodes(captured, nullptr, &nodes), "cudaGraphGetNodes");
+    if (nodes == 0) return;
+    graph->take_over(captured);
+    check_cuda(cudaGraphLaunch(graph->exec(), compute_), "cudaGraphLaunch");
+    ++launches_;
+  }
+
   void fill(void* to, int byte, size_t bytes) override {
     use();
     check_cuda(cudaMemsetAsync(to, byte, bytes, compute_), "cudaMemsetAsync");
   }
 
   void upload(void* to, const void* from, size_t bytes) override {
+    end();
     use();
     const std::lock_guard lock(staging_);
     for (size_t at = 0; at < bytes; at += kSlotBytes) {
@@ -141,6 +176,7 @@ class Gpu final : public Engine {
   }
 
   void download(void* to, const void* from, size_t bytes) override {
+    end();
     use();
     const std::lock_guard lock(staging_);
     struct Part {
@@ -186,6 +222,7 @@ class Gpu final : public Engine {
   void* queue() override { return compute_; }
 
   std::unique_ptr<Mark> mark() override {
+    end();
     use();
     cudaEvent_t event = nullptr;
     {
@@ -207,6 +244,38 @@ class Gpu final : public Engine {
     void* device = nullptr;
     cudaEvent_t host_free = nullptr;    ///< the last copy from or to `host` is done
     cudaEvent_t device_free = nullptr;  ///< what was in `device` has been taken to its place
+  };
+
+  class Captured final : public Graph {
+   public:
+    explicit Captured(Gpu& gpu) : gpu_(gpu) {}
+    ~Captured() override { drop(); }
+
+    cudaGraphExec_t exec() const { return exec_; }
+
+    void take_over(cudaGraph_t captured) {
+      if (exec_) {
+        cudaGraphExecUpdateResultInfo result;
+        const cudaError_t status = cudaGraphExecUpdate(exec_, captured, &result);
+        if (status != cudaErrorGraphExecUpdateFailure) return check_cuda(status, "cudaGraphExecUpdate");
+        cudaGetLastError();  // not sticky, and dealt with here
+        drop();
+      }
+      check_cuda(cudaGraphInstantiate(&exec_, captured, 0), "cudaGraphInstantiate");
+    }
+
+   private:
+    /// Nothing is checked: a lost device refuses.
+    void drop() {
+      if (!exec_) return;
+      cudaSetDevice(gpu_.index_);
+      // It may still run.
+      cudaStreamSynchronize(gpu_.compute_);
+      cudaGraphExecDestroy(std::exchange(exec_, nullptr));
+    }
+
+    Gpu& gpu_;
+    cudaGraphExec_t exec_ = nullptr;
   };
 
   class Passed final : public Mark {
@@ -234,6 +303,8 @@ class Gpu final : public Engine {
   int index_;
   cudaStream_t compute_ = nullptr;
   cudaStream_t copies_ = nullptr;
+  Captured* capturing_ = nullptr;
+  std::atomic<size_t> launches_ = 0;
   std::mutex staging_;
   Slot slots_[kSlots];
   size_t next_ = 0;

@@ -2,10 +2,12 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <random>
 #include <string>
@@ -18,16 +20,32 @@ struct Event {
   uint64_t completed = 0;  ///< the latest of these that was passed
 };
 
-struct Stream {
-  struct Work {
-    std::function<void()> run;
-    const Event* event = nullptr;  ///< waits for this,
-    uint64_t record = 0;           ///< recorded this often
+/// A piece of work of a stream or a graph.
+struct Work {
+  enum class Kind { kernel, copy, fill, event };
+  Kind kind;
+  std::function<void()> run;
+  const Event* event = nullptr;  ///< waits for this,
+  uint64_t record = 0;           ///< recorded this often
 
-    bool ready() const { return !event || event->completed >= record; }
-  };
+  bool ready() const { return !event || event->completed >= record; }
+};
+
+struct CapturedGraph {
+  std::vector<Work> nodes;
+};
+
+struct ExecutableGraph {
+  std::vector<Work> nodes;
+  /// How often it was queued, and has run to its end: it must not go in between.
+  uint64_t launched = 0, completed = 0;
+};
+
+struct Stream {
   int device = 0;
-  std::deque<Work> queue;
+  std::deque<Work> queue = {};
+  std::unique_ptr<CapturedGraph> captured = nullptr;  ///< while it captures
+  cudaError_t capture_error = cudaSuccess;            ///< what has spoilt it
 };
 
 namespace {
@@ -80,6 +98,9 @@ std::mutex machine_mutex;
 auto& blocks = *new std::map<std::byte*, Block>;
 auto& allocated = *new std::map<int, size_t>;  ///< bytes, by device
 thread_local int current_device = 0;
+/// The stream that captures what this thread does.
+thread_local Stream* capturing = nullptr;
+GraphCounts counts;  ///< with the work locked
 
 Machine& machine() {
   static auto& instance = *new Machine;
@@ -155,15 +176,38 @@ cudaError_t run_until(Done&& done) {
   return is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
-cudaError_t queue(cudaStream_t stream, Stream::Work work) {
+/// What a call returns that no capture can take.
+cudaError_t spoil(Stream* stream, cudaError_t error) {
+  const std::lock_guard lock(work_mutex);
+  if (stream->capture_error == cudaSuccess) stream->capture_error = cudaErrorStreamCaptureInvalidated;
+  return error;
+}
+
+/// Of calls that wait or take memory: an error if this thread captures.
+cudaError_t check_not_capturing() {
+  return capturing ? spoil(capturing, cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+cudaError_t queue(cudaStream_t stream, Work work) {
   if (is_lost()) return cudaErrorLaunchFailure;
   if (stream->device != current_device) return cudaErrorInvalidResourceHandle;
   const std::lock_guard lock(work_mutex);
-  stream->queue.push_back(std::move(work));
+  if (!stream->captured) {
+    stream->queue.push_back(std::move(work));
+  } else if (work.event) {
+    return spoil(stream, cudaErrorStreamCaptureIsolation);
+  } else if (work.kind == Work::Kind::event) {
+    return spoil(stream, cudaErrorStreamCaptureUnsupported);
+  } else if (stream->capture_error != cudaSuccess) {
+    return stream->capture_error;
+  } else {
+    stream->captured->nodes.push_back(std::move(work));
+  }
   return cudaSuccess;
 }
 
 cudaError_t take(void** data, size_t bytes, Place place) {
+  if (const cudaError_t error = check_not_capturing()) return error;
   if (is_lost()) return cudaErrorLaunchFailure;
   const std::lock_guard lock(machine_mutex);
   const bool on_device = place == Place::device;
@@ -180,6 +224,7 @@ cudaError_t take(void** data, size_t bytes, Place place) {
 }
 
 cudaError_t give(void* data, Place place) {
+  if (const cudaError_t error = check_not_capturing()) return error;
   const std::lock_guard lock(machine_mutex);
   const auto entry = blocks.find(static_cast<std::byte*>(data));
   if (entry == blocks.end() || entry->second.place != place) return cudaErrorInvalidValue;
@@ -207,7 +252,7 @@ void submit(cudaStream_t stream, std::function<void()> kernel) {
     }
     if (m.dry) return;
   }
-  if (queue(stream, {std::move(kernel)}) == cudaErrorInvalidResourceHandle) {
+  if (queue(stream, {Work::Kind::kernel, std::move(kernel)}) == cudaErrorInvalidResourceHandle) {
     fail(ErrorCode::native, "emulator: a launch on a stream of device ", stream->device, " while device ",
          current_device, " is the current one");
   }
@@ -235,6 +280,14 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidResourceHandle";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorGraphExecUpdateFailure:
+      return "cudaErrorGraphExecUpdateFailure";
   }
   return "unknown";
 }
@@ -315,7 +368,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   if (is_lost()) return cudaErrorLaunchFailure;
   const std::lock_guard lock(work_mutex);
   choice.seed(schedule().seed);
-  streams.push_back(*stream = new Stream{current_device, {}});
+  streams.push_back(*stream = new Stream{current_device});
   return cudaSuccess;
 }
 
@@ -327,12 +380,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const cudaError_t error = check_not_capturing()) return error;
+  if (stream->captured) return spoil(stream, cudaErrorStreamCaptureUnsupported);
   return run_until([&] { return stream->queue.empty(); });
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const std::lock_guard lock(work_mutex);
-  return queue(stream, {{}, event, event->recorded});
+  return queue(stream, {Work::Kind::event, {}, event, event->recorded});
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -354,11 +409,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(work_mutex);
-  const uint64_t record = ++event->recorded;
-  return queue(stream, {[event, record] { event->completed = std::max(event->completed, record); }});
+  const uint64_t record = event->recorded + 1;
+  const cudaError_t error =
+      queue(stream,
+            {Work::Kind::event, [event, record] { event->completed = std::max(event->completed, record); }});
+  if (error == cudaSuccess) event->recorded = record;
+  return error;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const cudaError_t error = check_not_capturing()) return error;
   const uint64_t record = [&] {
     const std::lock_guard lock(work_mutex);
     return event->recorded;
@@ -372,13 +432,91 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   const Place source = kind == cudaMemcpyHostToDevice ? Place::pinned : Place::device;
   if (!within(to, bytes, target) || !within(from, bytes, source)) return cudaErrorInvalidValue;
   if (machine().dry) return cudaSuccess;
-  return queue(stream, {[=] { std::memcpy(to, from, bytes); }});
+  return queue(stream, {Work::Kind::copy, [=] { std::memcpy(to, from, bytes); }});
 }
 
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream) {
   if (!within(to, bytes, Place::device)) return cudaErrorInvalidValue;
   if (machine().dry) return cudaSuccess;
-  return queue(stream, {[=] { std::memset(to, byte, bytes); }});
+  return queue(stream, {Work::Kind::fill, [=] { std::memset(to, byte, bytes); }});
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (is_lost()) return cudaErrorLaunchFailure;
+  const std::lock_guard lock(work_mutex);
+  if (stream->captured || capturing) return cudaErrorInvalidValue;
+  stream->captured = std::make_unique<CapturedGraph>();
+  stream->capture_error = cudaSuccess;
+  capturing = stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  const std::lock_guard lock(work_mutex);
+  *graph = nullptr;
+  if (!stream->captured || capturing != stream) return cudaErrorInvalidValue;
+  capturing = nullptr;
+  std::unique_ptr<CapturedGraph> captured = std::move(stream->captured);
+  if (is_lost()) return cudaErrorLaunchFailure;
+  if (stream->capture_error != cudaSuccess) return stream->capture_error;
+  *graph = captured.release();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+  if (nodes) return cudaErrorInvalidValue;
+  *count = graph->nodes.size();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  if (const cudaError_t error = check_not_capturing()) return error;
+  const std::lock_guard lock(work_mutex);
+  *exec = new ExecutableGraph{graph->nodes};
+  ++counts.instantiated;
+  ++counts.alive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo*) {
+  const std::lock_guard lock(work_mutex);
+  const auto same_kind = [](const Work& a, const Work& b) { return a.kind == b.kind; };
+  if (!std::ranges::equal(exec->nodes, graph->nodes, same_kind)) return cudaErrorGraphExecUpdateFailure;
+  exec->nodes = graph->nodes;
+  ++counts.updated;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  const std::lock_guard lock(work_mutex);
+  if (is_lost()) return cudaErrorLaunchFailure;
+  if (stream->captured) return spoil(stream, cudaErrorStreamCaptureUnsupported);
+  if (stream->device != current_device) return cudaErrorInvalidResourceHandle;
+  // As it is now: updates after this are of later launches.
+  stream->queue.insert(stream->queue.end(), exec->nodes.begin(), exec->nodes.end());
+  const uint64_t launch = ++exec->launched;
+  stream->queue.push_back({Work::Kind::event, [exec, launch] { exec->completed = launch; }});
+  ++counts.launched;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  const std::lock_guard lock(work_mutex);
+  // Stricter than CUDA, which does not say what becomes of it.
+  if (exec->completed < exec->launched && !is_lost()) return cudaErrorInvalidValue;
+  delete exec;
+  --counts.alive;
+  return cudaSuccess;
+}
+
+GraphCounts graph_counts() {
+  const std::lock_guard lock(work_mutex);
+  return counts;
 }
 
 bool is_dry() {

@@ -1,5 +1,5 @@
 // The part of CUDA's runtime that native/cuda calls, for kernels that the emulator runs: devices, memory,
-// streams, events, copies.
+// streams, events, copies, graphs.
 //
 // Work on a stream does not run when it is queued, but when somebody waits for it; among several streams
 // whose next piece could run, the schedule chooses. Copies to and from the host take pinned memory only and
@@ -30,6 +30,10 @@ enum cudaError_t {
   cudaErrorNoKernelImageForDevice = 209,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorStreamCaptureIsolation = 905,
+  cudaErrorGraphExecUpdateFailure = 910,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
@@ -39,6 +43,15 @@ struct cudaPointerAttributes {
   int device;
 };
 
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+struct cudaGraphExecUpdateResultInfo {};
+
+struct CapturedGraph;
+using cudaGraph_t = CapturedGraph*;
+struct GraphNode;
+using cudaGraphNode_t = GraphNode*;
+struct ExecutableGraph;
+using cudaGraphExec_t = ExecutableGraph*;
 struct Event;
 using cudaEvent_t = Event*;
 struct cudaDeviceProp {
@@ -78,6 +91,26 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream);
+
+// Of graphs: what a single stream captures from one thread, in a line. While it does, that thread may call
+// nothing that waits or takes memory, and other streams' events are out of its reach.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags = 0);
+/// Refuses where the nodes are others, or of other kinds.
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph,
+                                cudaGraphExecUpdateResultInfo* result);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+
+/// What was done with graphs, for tests.
+struct GraphCounts {
+  int instantiated = 0, updated = 0, launched = 0;
+  int alive = 0;  ///< executable ones
+};
+GraphCounts graph_counts();
 
 /// Whether nothing is computed, see GLNET_EMULATOR_DRY.
 bool is_dry();

@@ -5,9 +5,7 @@ import type { DatasetFormat } from '../datasets/classes';
 import { type Dataset, type SplitName, splitNames } from '../datasets/dataset';
 import { openDataset } from '../datasets/open';
 import { GlnetError } from '../errors';
-import type { DeviceName } from '../inference/devices';
-import { GLNet } from '../inference/glnet';
-import type { PrecisionChoice } from '../inference/networks';
+import { GLNet, type LoadOptions } from '../inference/glnet';
 import { allOutputs, type Output, outputsOf, type SegmentMode } from '../inference/predict';
 import { processPeakBytes } from '../peak-memory';
 import { replaceFile } from '../raster/png';
@@ -30,7 +28,7 @@ import { catchInterrupts } from './interrupt';
 import { createProgress, type ImageProgress } from './progress';
 
 /** As the command line gives them; see main.ts for what they mean. */
-export interface EvaluateArguments {
+export interface EvaluateArguments extends LoadOptions {
   weights: string;
   data: string;
   format?: DatasetFormat;
@@ -42,12 +40,8 @@ export interface EvaluateArguments {
   globalSize?: number;
   flipRotate?: boolean;
   exclude?: number[];
-  device?: DeviceName;
-  precision?: PrecisionChoice;
   comparePrecision?: boolean;
   batch?: number;
-  threads?: number;
-  memoryLimit?: number;
   json?: string;
   picture?: string;
   out?: string;
@@ -73,21 +67,18 @@ export async function evaluate(options: EvaluateArguments): Promise<number> {
   for (const file of [options.json, options.picture]) {
     if (file !== undefined) await makeFolder(path.dirname(file));
   }
-  const { weights, device, threads, memoryLimit, comparePrecision } = options;
-  const precision = options.precision ?? (comparePrecision ? 'bfloat16' : undefined);
-  const load = {
-    ...(device !== undefined && { device }),
-    ...(threads !== undefined && { threads }),
-    ...(memoryLimit !== undefined && { memoryLimit }),
-  };
-  await using model = await GLNet.load(weights, { ...load, ...(precision !== undefined && { precision }) });
+  const { weights, comparePrecision } = options;
+  const precision = options.precision ?? (comparePrecision ? 'bfloat16' : 'float32');
+  await using model = await GLNet.load(weights, { ...options, precision });
   if (comparePrecision && model.precision === 'float32') {
     throw new GlnetError(
       'ERR_INVALID_ARGUMENT',
       `--compare-precision compares with float32, which precision ${precision} is here; give --precision bfloat16`,
     );
   }
-  await using exact = comparePrecision ? await GLNet.load(weights, load) : undefined;
+  await using exact = comparePrecision
+    ? await GLNet.load(weights, { ...options, precision: 'float32' })
+    : undefined;
   if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
   checkClasses(weights, model.config, dataset);
   const runs = planRuns(model.config, options);

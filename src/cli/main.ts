@@ -79,6 +79,10 @@ function deviceOptions(command: Command): void {
       '--memory-limit <size>',
       'the most that tensors may take on a device: 1GB, 512MiB, 2e9; as many patches at a time as fit are taken (default: no limit)',
       parseBytes,
+    )
+    .option(
+      '--cuda-graphs',
+      'queue each batch of patches as one CUDA graph: the same results, less work for the host',
     );
 }
 

@@ -4,9 +4,7 @@ import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import type { GlnetError, GlnetErrorCode } from '../errors';
 import type { Refinement } from '../inference/coarse-to-fine';
-import type { DeviceName } from '../inference/devices';
-import { GLNet, type SegmentOptions, type SegmentReport } from '../inference/glnet';
-import type { PrecisionChoice } from '../inference/networks';
+import { GLNet, type LoadOptions, type SegmentOptions, type SegmentReport } from '../inference/glnet';
 import { outputsOf, type TimedStage, timedStages } from '../inference/predict';
 import { processPeakBytes } from '../peak-memory';
 import type { Colour } from '../raster/png';
@@ -28,20 +26,14 @@ import { createProgress, type ImageProgress } from './progress';
 
 /** As the command line gives them; see main.ts for what they mean. */
 export interface SegmentArguments
-  extends Pick<
-    SegmentOptions,
-    'mode' | 'margin' | 'output' | 'patch' | 'globalSize' | 'batch' | 'flipRotate'
-  > {
+  extends LoadOptions,
+    Pick<SegmentOptions, 'mode' | 'margin' | 'output' | 'patch' | 'globalSize' | 'batch' | 'flipRotate'> {
   weights: string;
   out: string;
   recursive?: boolean;
   resume?: boolean;
   overlay?: boolean;
   confidence?: boolean;
-  device?: DeviceName;
-  precision?: PrecisionChoice;
-  threads?: number;
-  memoryLimit?: number;
   bands?: [number, number, number];
   stretch?: [number, number];
   maxPixels?: number;
@@ -114,13 +106,7 @@ export async function segment(sources: readonly string[], options: SegmentArgume
     if (todo.length > 0) {
       await makeFolder(options.out);
       if (options.profile !== undefined) await makeFolder(path.dirname(options.profile));
-      const { weights, device, precision, threads, memoryLimit } = options;
-      await using model = await GLNet.load(weights, {
-        ...(device !== undefined && { device }),
-        ...(precision !== undefined && { precision }),
-        ...(threads !== undefined && { threads }),
-        ...(memoryLimit !== undefined && { memoryLimit }),
-      });
+      await using model = await GLNet.load(options.weights, options);
       if (model.fallback !== undefined) console.error(`glnet: computing on the CPU. ${model.fallback}`);
       const stopProfile = options.profile === undefined ? undefined : model.startProfile();
       // A single image is spread over all devices; of several, each device takes one.

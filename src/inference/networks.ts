@@ -7,7 +7,7 @@ import { Branch, Ensemble } from '../models/glnet';
 import { ComposedConv } from '../nn/layers';
 import { Parameters } from '../nn/parameters';
 import { cast } from '../tensor/cast';
-import type { Device, DeviceKind } from '../tensor/device';
+import type { Device, DeviceKind, Graph } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
 import {
   compose,
@@ -45,6 +45,8 @@ export function choosePrecision(choice: PrecisionChoice, kind: DeviceKind): Prec
 export interface Networks {
   readonly device: Device;
   readonly precision: Precision;
+  /** In which batches of so many patches are queued, where they are queued in graphs. */
+  readonly graph?: (patches: number) => Graph;
   /** Gives the maps that the local branch takes in; in mode `global`, the prediction. Phase-1 weights. */
   readonly global: Branch;
   readonly local?: Branch;
@@ -102,6 +104,7 @@ export class NetworkStore {
   /** By what they hold, so that what modes share is on the device once. */
   readonly #tensors = new Map<string, Promise<Tensor>>();
   readonly #networks = new Map<string, Promise<Networks>>();
+  readonly #graphsMade: Graph[] = [];
   /** Ends when the networks that were asked for so far are built. */
   #built: Promise<unknown> = Promise.resolve();
 
@@ -136,6 +139,7 @@ export class NetworkStore {
 
   /** Frees the weights. */
   async dispose(): Promise<void> {
+    for (const graph of this.#graphsMade.splice(0)) graph.dispose();
     const tensors = await Promise.allSettled(this.#tensors.values());
     for (const tensor of tensors) if (tensor.status === 'fulfilled') tensor.value.dispose();
     this.#tensors.clear();
@@ -166,7 +170,11 @@ export class NetworkStore {
     const deep = (sharing ?? 'deep') === 'deep';
     const samples = mode === 'bidirectional' && deep && this.#composes && this.#foldsLastLevel;
     const sampled = samples ? await this.#composing((scratch) => this.#sampled(scratch, mode)) : [];
-    const common = { device: this.device, precision: this.precision };
+    const common = {
+      device: this.device,
+      precision: this.precision,
+      ...(this.device.cudaGraphs && { graph: this.#graphs() }),
+    };
     if (mode === 'global') return { ...common, global: new Branch(own, backbone, 'global') };
     const networks = {
       ...common,
@@ -190,6 +198,19 @@ export class NetworkStore {
     return {
       ...networks,
       globalExt: new Branch(own, backbone, 'global-ext', sharing),
+    };
+  }
+
+  #graphs(): (patches: number) => Graph {
+    const graphs = new Map<number, Graph>();
+    return (patches) => {
+      let graph = graphs.get(patches);
+      if (!graph) {
+        graph = this.device.makeGraph();
+        graphs.set(patches, graph);
+        this.#graphsMade.push(graph);
+      }
+      return graph;
     };
   }
 

@@ -126,7 +126,7 @@ export function runBatch(
 ): RowBatch['logits'] {
   const { mode, turn, grid, patches, wanted, sums } = args;
   const left = grid.columns[0]!;
-  return networks.device.scope(() => {
+  const body = (): RowBatch['logits'] => {
     const x = decodePatches({
       x: window,
       tops: patches.map(() => 0),
@@ -142,7 +142,10 @@ export function runBatch(
     const half = outputs.ensemble;
     if (!half || mode === 'bidirectional') return outputs;
     return { ...outputs, ensemble: networks.ensemble!.addGlobal(half, first.ps3!, grid, patches) };
-  });
+  };
+  const queue = () => networks.device.scope(body);
+  const graph = networks.graph?.(patches.length);
+  return graph ? graph.run(queue) : queue();
 }
 
 /** Logits of patches, as they will be stitched. */

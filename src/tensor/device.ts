@@ -35,6 +35,8 @@ export interface DeviceOptions {
   threads?: number;
   /** The most bytes that the device's pool may take from the system; default no limit. */
   memoryLimit?: number;
+  /** Whether work that comes again and again is queued in a {@link Graph}; default false. */
+  cudaGraphs?: boolean;
 }
 
 /**
@@ -43,6 +45,16 @@ export interface DeviceOptions {
  */
 export function deviceCount(kind: DeviceKind): number {
   return native(() => binding().deviceCount(kind));
+}
+
+/**
+ * Work that is queued again and again, the same ops on tensors of the same shapes: a GPU gets it in one piece, as a CUDA
+ * graph that is updated each time, instead of kernel by kernel. Other devices get it as ever.
+ */
+export interface Graph {
+  /** Calls `body`, which must be synchronous, and queues its ops. While the device is traced they come one by one. */
+  run<T>(body: () => T): T;
+  dispose(): void;
 }
 
 /** What an op takes, with tensors for handles. */
@@ -74,6 +86,7 @@ export type TensorData = InstanceType<(typeof arrayTypes)[DType]>;
 export class Device {
   readonly kind: DeviceKind;
   readonly index: number;
+  readonly cudaGraphs: boolean;
   readonly #native: NativeDevice;
   readonly #calls = new CallBuffer();
   readonly #scopes: Set<Tensor>[] = [];
@@ -82,6 +95,8 @@ export class Device {
     this.leaks += 1;
     this.#native.release(handle);
   });
+  /** Graphs made so far. */
+  #graphs = 0;
   #unloads = false;
   /** Tensors that were collected without having been disposed of: a bug of the caller's, counted for tests. */
   leaks = 0;
@@ -92,7 +107,7 @@ export class Device {
 
   /** @throws GlnetError ERR_INVALID_ARGUMENT, or ERR_NATIVE if there is no such device or no addon. */
   constructor(options: DeviceOptions = {}) {
-    const { kind = 'cpu', index = 0, threads = 0, memoryLimit = 0 } = options;
+    const { kind = 'cpu', index = 0, threads = 0, memoryLimit = 0, cudaGraphs = false } = options;
     if (!deviceKinds.includes(kind)) {
       throw new GlnetError(
         'ERR_INVALID_ARGUMENT',
@@ -116,6 +131,7 @@ export class Device {
     }
     this.kind = kind;
     this.index = index;
+    this.cudaGraphs = cudaGraphs;
     this.#native = native(() => new (binding().Device)({ kind, index, threads, memoryLimit }));
   }
 
@@ -185,6 +201,26 @@ export class Device {
     } finally {
       this.#unloads = before;
     }
+  }
+
+  makeGraph(): Graph {
+    const number = this.#graphs++;
+    return {
+      run: (body) => {
+        native(() => this.#native.beginGraph(number));
+        try {
+          return body();
+        } finally {
+          native(() => this.#native.endGraph());
+        }
+      },
+      dispose: () => this.#native.dropGraph(number),
+    };
+  }
+
+  /** How often graphs were launched: 0 where the device has none. */
+  graphLaunches(): number {
+    return native(() => this.#native.graphLaunches());
   }
 
   zeros(shape: readonly number[], dtype: DType): Tensor {

@@ -24,6 +24,7 @@
 #include "test/cases/dice_loss.h"
 #include "test/cases/file_weight.h"
 #include "test/cases/focal_loss.h"
+#include "test/cases/graphs.h"
 #include "test/cases/lovasz_loss.h"
 #include "test/cases/max_pool.h"
 #include "test/cases/max_pool_backward.h"
@@ -54,6 +55,7 @@ inline void all_cases(Suite& suite) {
 #undef GLNET_CASES
   core_cases(suite);
   file_weight_cases(suite);
+  graphs_cases(suite);
 #ifdef GLNET_EMULATOR
   emulator_cases(suite);
   engine_cases(suite);

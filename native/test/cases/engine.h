@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdlib>
+#include <functional>
 #include <numeric>
+#include <thread>
 
 #include "core/library.h"
 #include "cuda/vendor/emulated.cuh"
@@ -60,6 +62,239 @@ inline std::string failure_of(Device& device) {
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+/// Queues a kernel that adds 1 to each of the tensor's bytes.
+inline void add_one(Device& device, const Tensor& tensor) {
+  device.stream().enqueue([&engine = device.engine(), data = static_cast<uint8_t*>(tensor.storage->data()),
+                           n = tensor.view().bytes()] {
+    emulator::launch(kernels::add_one, 3, 64, 0, static_cast<emulator::cudaStream_t>(engine.queue()), data,
+                     n);
+  });
+}
+
+/// A tensor of bytes, all of them 0.
+inline Tensor zero_bytes(Device& device, int64_t n) {
+  Tensor tensor = device.allocate({n}, DType::uint8, "test");
+  device.clear(tensor.view());
+  return tensor;
+}
+
+/// Notes unless all of the tensor's bytes have this value.
+inline void expect_bytes(Findings& wrong, Device& device, const Tensor& tensor, int value) {
+  std::vector<uint8_t> got(tensor.view().bytes());
+  device.download(got.data(), tensor.view());
+  wait(device);
+  wrong.equal("bytes as expected", std::count(got.begin(), got.end(), static_cast<uint8_t>(value)),
+              static_cast<int64_t>(got.size()));
+}
+
+/// What has been done with graphs since.
+class GraphsSince {
+ public:
+  void expect(Findings& wrong, int instantiated, int updated, int launched) const {
+    const emulator::GraphCounts now = emulator::graph_counts();
+    wrong.equal("graphs instantiated", now.instantiated - before_.instantiated, instantiated);
+    wrong.equal("graphs updated", now.updated - before_.updated, updated);
+    wrong.equal("graphs launched", now.launched - before_.launched, launched);
+  }
+
+ private:
+  emulator::GraphCounts before_ = emulator::graph_counts();
+};
+
+inline void graph_cases(Suite& suite) {
+  suite.direct("engine", "a graph is updated with what is queued each time", [](Device&) {
+    return under_each_schedule([](Findings& wrong) {
+      Device device = emulated_device();
+      const GraphsSince counts;
+      std::vector<Tensor> tensors;
+      for (int round = 0; round < 4; ++round) {
+        // Of another size and at another place, on memory that is cleared in the graph.
+        tensors.push_back(zero_bytes(device, 1000 + round));
+        add_one(device, tensors.back());
+        device.begin_graph(1);
+        const Tensor& tensor = tensors[static_cast<size_t>(round) / 2 * 2];
+        const Tensor passing = zero_bytes(device, 77);
+        add_one(device, tensor);
+        add_one(device, passing);
+        add_one(device, tensor);
+        device.end_graph();
+        add_one(device, tensor);
+      }
+      counts.expect(wrong, 0, 0, 0);
+      wait(device);
+      counts.expect(wrong, 1, 3, 4);
+      wrong.equal("launches of the engine", device.engine().graph_launches(), 4);
+      for (size_t i = 0; i < tensors.size(); ++i) {
+        expect_bytes(wrong, device, tensors[i], i % 2 == 0 ? 7 : 1);
+      }
+    });
+  });
+  suite.direct("engine", "a graph of other launches is made anew, and each number has its own", [](Device&) {
+    Findings wrong;
+    Device device = emulated_device();
+    const GraphsSince counts;
+    const Tensor tensor = zero_bytes(device, 100);
+    int sum = 0;
+    for (const auto& [number, launches] : {std::pair{1, 2}, {2, 3}, {1, 2}, {2, 3}, {1, 4}, {1, 4}}) {
+      device.begin_graph(static_cast<uint64_t>(number));
+      for (int i = 0; i < launches; ++i) add_one(device, tensor);
+      device.end_graph();
+      sum += launches;
+    }
+    expect_bytes(wrong, device, tensor, sum);
+    counts.expect(wrong, 3, 3, 6);
+    return wrong.text();
+  });
+  suite.direct("engine", "what cannot be in a graph ends it, and keeps its place", [](Device&) {
+    return under_each_schedule([](Findings& wrong) {
+      Device device = emulated_device();
+      const GraphsSince counts;
+      const Tensor tensor = zero_bytes(device, 100);
+      const std::vector<uint8_t> from(100, 50);
+      device.begin_graph(1);
+      add_one(device, tensor);
+      device.upload(tensor.view(), from.data());
+      add_one(device, tensor);
+      device.end_graph();
+      expect_bytes(wrong, device, tensor, 51);
+      counts.expect(wrong, 1, 0, 1);
+      // Memory that goes back to the system is waited for.
+      {
+        const Tensor cached = zero_bytes(device, 64 << 20);
+      }
+      device.begin_graph(1);
+      add_one(device, tensor);
+      device.pool().trim();
+      add_one(device, tensor);
+      device.end_graph();
+      expect_bytes(wrong, device, tensor, 53);
+      counts.expect(wrong, 1, 1, 2);
+      // Nothing is left of a graph in which nothing was.
+      device.begin_graph(1);
+      device.end_graph();
+      add_one(device, tensor);
+      expect_bytes(wrong, device, tensor, 54);
+      counts.expect(wrong, 1, 1, 2);
+    });
+  });
+  suite.direct(
+      "engine", "a graph in which something fails hides nothing, and nobody waits for it", [](Device&) {
+        Findings wrong;
+        {
+          Device device = emulated_device();
+          const Tensor tensor = zero_bytes(device, 100);
+          device.begin_graph(1);
+          add_one(device, tensor);
+          device.stream().enqueue([] { fail(ErrorCode::native, "the reason"); });
+          add_one(device, tensor);
+          device.end_graph();
+          wrong.equal("failure", failure_of(device), std::string("the reason"));
+        }
+        {
+          const EmulatedMachine machine;
+          Device device = emulated_device();
+          device.begin_graph(1);
+          device.stream().enqueue([&] {
+            emulator::launch(kernels::write_outside, 1, 8, 0,
+                             static_cast<emulator::cudaStream_t>(device.engine().queue()));
+          });
+          device.end_graph();
+          const std::string message = failure_of(device);
+          wrong.holds(message.c_str(), message.find("element 4 of an array of 4") != std::string::npos);
+        }
+        {
+          // Closed in the middle of one.
+          Device device = emulated_device();
+          device.begin_graph(1);
+          add_one(device, zero_bytes(device, 100));
+        }
+        return wrong.text();
+      });
+  suite.direct("engine", "graphs are made where they are of use alone, and go", [](Device& given) {
+    Findings wrong;
+    const int alive = emulator::graph_counts().alive;
+    {
+      Device device = emulated_device();
+      const GraphsSince counts;
+      const Tensor tensor = zero_bytes(device, 100);
+      const auto round = [&] {
+        device.begin_graph(1);
+        add_one(device, tensor);
+        device.end_graph();
+      };
+      device.trace().start();
+      round();
+      device.trace().stop();
+      device.begin_plan(0);
+      device.begin_graph(1);
+      device.end_graph();
+      device.end_plan();
+      wait(device);
+      counts.expect(wrong, 0, 0, 0);
+      round();
+      device.begin_graph(2);
+      const std::string refused = message_of(ErrorCode::invalid_argument, [&] { device.begin_graph(1); });
+      wrong.equal("refused", refused, std::string("a graph within a graph"));
+      add_one(device, tensor);
+      device.end_graph();
+      wait(device);
+      wrong.equal("graphs alive", emulator::graph_counts().alive - alive, 2);
+      round();
+      device.drop_graph(1);
+      device.drop_graph(1);
+      wait(device);
+      wrong.equal("graphs alive", emulator::graph_counts().alive - alive, 1);
+      expect_bytes(wrong, device, tensor, 4);
+    }
+    wrong.equal("graphs alive", emulator::graph_counts().alive - alive, 0);
+    // The reference's device has none.
+    given.begin_graph(1);
+    given.end_graph();
+    given.drop_graph(1);
+    wrong.equal("launches", given.engine().graph_launches(), 0);
+    return wrong.text();
+  });
+  suite.direct("engine", "caught: what no capture would take", [](Device&) {
+    Findings wrong;
+    using namespace emulator;
+    const EmulatedMachine machine;
+    cudaStream_t stream = nullptr, other = nullptr;
+    cudaEvent_t event = nullptr;
+    cudaStreamCreateWithFlags(&stream, 0);
+    cudaStreamCreateWithFlags(&other, 0);
+    cudaEventCreateWithFlags(&event, 0);
+    cudaEventRecord(event, other);
+    void* memory = nullptr;
+    const auto take = [&] { return cudaMalloc(&memory, 16); };
+    const auto spoils = [&](const char* what, cudaError_t expected,
+                            const std::function<cudaError_t()>& call) {
+      cudaGraph_t graph = nullptr;
+      wrong.equal("begun", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+      wrong.equal(what, call(), expected);
+      const cudaError_t ended = expected == cudaSuccess ? cudaSuccess : cudaErrorStreamCaptureInvalidated;
+      wrong.equal(what, cudaStreamEndCapture(stream, &graph), ended);
+      wrong.equal(what, graph != nullptr, expected == cudaSuccess);
+      if (graph) cudaGraphDestroy(graph);
+    };
+    spoils("a wait", cudaErrorStreamCaptureUnsupported, [&] { return cudaEventSynchronize(event); });
+    spoils("a wait", cudaErrorStreamCaptureUnsupported, [&] { return cudaStreamSynchronize(stream); });
+    spoils("a record", cudaErrorStreamCaptureUnsupported, [&] { return cudaEventRecord(event, stream); });
+    spoils("another's event", cudaErrorStreamCaptureIsolation,
+           [&] { return cudaStreamWaitEvent(stream, event); });
+    spoils("memory", cudaErrorStreamCaptureUnsupported, take);
+    spoils("another thread's memory", cudaSuccess, [&] {
+      cudaError_t result = cudaErrorInvalidValue;
+      std::thread([&] { result = take(); }).join();
+      return result;
+    });
+    cudaFree(memory);
+    cudaEventDestroy(event);
+    cudaStreamDestroy(stream);
+    cudaStreamDestroy(other);
+    return wrong.text();
+  });
 }
 
 inline void engine_cases(Suite& suite) {
@@ -261,6 +496,7 @@ inline void engine_cases(Suite& suite) {
     }
     return wrong.text();
   });
+  graph_cases(suite);
 }
 
 }  // namespace glnet::test
