@@ -91,8 +91,9 @@ const segment = program
   .summary('make masks of images')
   .description(
     'Makes a mask of each image: a PNG whose values are the class indices, with the classes’ colours as its palette.\n' +
-      'Only a window of the image and a few patches are computed on at a time; what grows with the image\n' +
-      'are the scores of its patches, about 0.4 bytes per pixel and class (eight times that with --flip-rotate).',
+      'Only a window of the image and a few rows of its patches are in memory at a time.\n' +
+      'What grows with the image: the decoded pixels of all but TIFF, and the scores with --flip-rotate.\n' +
+      'In mode bidirectional, scores of large images wait in a temporary file in $TMPDIR.',
   )
   .argument('<image|folder|glob...>', 'images: JPEG, PNG, WebP, GIF, TIFF and GeoTIFF, 8 or 16 bits')
   .requiredOption('-w, --weights <file>', 'the model, made by "glnet import"')

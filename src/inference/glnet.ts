@@ -263,8 +263,8 @@ export class GLNet {
 
   /**
    * Segments an open raster and hands the result over in bands of rows, from top to bottom, so that it need never be
-   * in memory as a whole; bands of several outputs come in turn. In mode `global-to-local` without flips and turns they come
-   * while patches further down are computed, which wait where bands are not taken.
+   * in memory as a whole; bands of several outputs come in turn. Without flips and turns they come while patches further
+   * down are computed, in mode `bidirectional` completed, which wait where bands are not taken.
    * @param onBand is called again once its promise is resolved; after an error a call that has begun is waited for
    * @throws as {@link segment}, and what `onBand` throws
    */

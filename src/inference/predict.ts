@@ -22,10 +22,13 @@ import { rehearse, type Situation } from './rehearsal';
 import {
   type BatchLogits,
   completesRows,
+  halvesLeave,
+  logitsBytes,
   passOnce,
   patchesFrom,
   patchSource,
   type RowBatch,
+  rowBelow,
   rowSums,
   rowWindow,
   runBatch,
@@ -39,6 +42,7 @@ import {
 } from './steps';
 import { type StitchBand, Stitching, type StitchPart } from './stitching';
 import { allTurns, windowInTurned } from './turns';
+import { type MovingTensor, WaitingLogits } from './waiting-logits';
 
 /** Whose logits become the labels: both branches' aggregation, or one branch's alone. */
 export type Output = 'ensemble' | 'local' | 'global';
@@ -90,6 +94,11 @@ export interface PredictOptions {
   flipRotate: boolean;
   /** Lay patches only where the global branch sees foreground. */
   coarseToFine?: CoarseToFine | undefined;
+  /**
+   * The most bytes that the halves of a turn's ensemble may take of the first device's memory in mode `bidirectional`, where
+   * they wait for the second global pass; more of them wait in a temporary file. Default 64 MiB; for tests.
+   */
+  mostHalves?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   /** Learns of each time that is charged to a stage, at its end. */
@@ -99,9 +108,9 @@ export interface PredictOptions {
   /** Where the bands of a single output are put together: width · height each. Without it each has memory of its own. */
   whole?: { labels: Uint8Array<ArrayBuffer>; confidence: Uint8Array<ArrayBuffer> } | undefined;
   /**
-   * Receives each output from top to bottom, one band at a time; bands of several outputs come in turn. In mode
-   * `global-to-local` without flips and turns they come while patches further down are computed. After an error a call that
-   * has begun is waited for.
+   * Receives each output from top to bottom, one band at a time; bands of several outputs come in turn. Without flips and
+   * turns they come while patches further down are computed, in mode `bidirectional` while their halves are added. After an
+   * error a call that has begun is waited for.
    */
   onBand: (output: Output, band: Band) => void | Promise<void>;
 }
@@ -126,6 +135,8 @@ const stopped = new Error('another device failed');
 
 /** Bytes of the bands in which the image is read for the global image. */
 const bandBytes = 8 << 20;
+/** See {@link PredictOptions.mostHalves}. */
+const defaultMostHalves = 64 << 20;
 /** Patches at a time by default. More of them are no faster on a CPU, whose caches they leave; a GPU they fill. */
 const defaultBatch = { cpu: 2, others: 12 };
 
@@ -152,13 +163,6 @@ export async function predict(
   }
 }
 
-/** A tensor on its way from another device. */
-interface MovingTensor {
-  readonly shape: readonly number[];
-  readonly dtype: Tensor['dtype'];
-  readonly values: Promise<TensorData>;
-}
-
 /** What another device made of a row of patches. */
 interface HostRow {
   readonly batches: readonly { patches: readonly number[]; output: LocalOutput; logits: MovingTensor }[];
@@ -180,6 +184,7 @@ class Prediction {
   readonly #held = new Set<Held>();
   readonly #stitching: Stitching;
   readonly #bands = new HandOver();
+  readonly #waiting = new WaitingLogits();
   /** The last batch of each device. */
   readonly #inFlight = new Map<Device, Promise<void>>();
   /** Batches that are queued and not done. */
@@ -203,6 +208,7 @@ class Prediction {
   /** Ends this, wherever it is. */
   async end(): Promise<void> {
     await this.#bands.stop();
+    await this.#waiting.close();
     for (const each of this.#held) each.dispose();
     this.#held.clear();
   }
@@ -220,6 +226,10 @@ class Prediction {
 
   get #turns(): readonly number[] {
     return this.#options.flipRotate ? allTurns : [0];
+  }
+
+  get #mostHalves(): number {
+    return this.#options.mostHalves ?? defaultMostHalves;
   }
 
   get #wantsPatches(): boolean {
@@ -362,6 +372,7 @@ class Prediction {
       globalImage,
       image,
       stitching: this.#stitching,
+      mostHalves: this.#mostHalves,
     };
     const limits = sites.map(({ networks }) => networks.device.memory());
     const limited = [...limits.keys()].filter((place) => limits[place]!.limit > 0);
@@ -438,7 +449,7 @@ class Prediction {
     if (mode === 'global-to-local' && this.#wantsPatches) {
       const sites = await this.#openSites(first, grid, false);
       plan(sites);
-      await this.#forEachRow(turn, grid, sites, (batch) => this.#keep('ensemble', turn, grid, batch));
+      await this.#forEachRow(turn, grid, sites);
       this.#closeSites(sites);
     } else if (mode === 'bidirectional') {
       const wantsMerged = wantsEnsemble || this.#stitching.wants('global');
@@ -447,7 +458,7 @@ class Prediction {
       const sites = await this.#openSites(shared, grid, wantsMerged);
       plan(sites);
       const halves: BatchLogits[] = [];
-      await this.#forEachRow(turn, grid, sites, (half) => halves.push(half));
+      await this.#forEachRow(turn, grid, sites, halves);
       this.#closeSites(sites);
       if (sites[0]!.merger) {
         // Freeing memory waits for what is queued, and would hold JavaScript up.
@@ -485,7 +496,10 @@ class Prediction {
     for (const { first } of sites.slice(1)) this.#dropOutput(first);
   }
 
-  /** Completes the ensemble's logits of each batch with the global branch's half. */
+  /**
+   * Completes the ensemble's logits of each batch with the global branch's half. Bands that are complete are stitched in
+   * between.
+   */
   async #aggregate(
     ensemble: Ensemble,
     halves: readonly BatchLogits[],
@@ -494,32 +508,61 @@ class Prediction {
     grid: PatchGrid,
   ): Promise<void> {
     const { device } = this.#main;
-    for (const { patches, logits } of halves) {
-      checkAborted(this.#options.signal);
-      const whole = device.scope(() => ensemble.addGlobal(logits, ps3, grid, patches));
-      this.#keep('ensemble', turn, grid, { patches, logits: whole });
-      this.#drop(logits);
-      await device.synchronize();
+    /** The batch before. */
+    let before: Promise<void> = Promise.resolve();
+    try {
+      for await (const { patches, logits } of this.#takeHalves(halves)) {
+        checkAborted(this.#options.signal);
+        const whole = device.scope(() => ensemble.addGlobal(logits, ps3, grid, patches));
+        this.#keep('ensemble', turn, grid, { patches, logits: whole });
+        this.#drop(logits);
+        const done = device.synchronize().then(() => this.#charge('global'));
+        done.catch(() => {});
+        const waited = before;
+        before = done;
+        await waited;
+        const below = this.#turns.length === 1 ? rowBelow(grid, patches) : undefined;
+        if (below === undefined) continue;
+        this.#stitching.complete(below);
+        await this.#stitch();
+      }
+      await before;
+    } finally {
+      // Nobody hears of it after the end.
+      await before.catch(() => {});
+    }
+  }
+
+  /** The halves of all batches, held, in the grid's order: those on the device, or those that wait elsewhere. */
+  async *#takeHalves(halves: readonly BatchLogits[]): AsyncGenerator<BatchLogits> {
+    yield* halves;
+    const { device } = this.#main;
+    for await (const { patches, shape, dtype, values } of this.#waiting.take()) {
+      yield { patches, logits: this.#hold(device.upload(values, shape, dtype)) };
     }
   }
 
   /**
    * Runs the local branch over all patches, a batch at a time. Rows of patches go to the devices in turn, a round of them at
    * a time; bands that are complete are stitched in between.
-   * @param onEnsemble takes the ensemble's logits, or the local branch's part of them, on the first device, held, in the
-   * grid's order
+   * @param halves takes those of the ensemble's logits in mode `bidirectional`, on the first device, held, in the grid's
+   * order; or they wait elsewhere
    */
   async #forEachRow(
     turn: number,
     grid: PatchGrid,
     sites: readonly Site[],
-    onEnsemble: (batch: BatchLogits) => void,
+    halves?: BatchLogits[],
   ): Promise<void> {
     const failed = new AbortController();
     const keep = ({ patches, logits: { local, ensemble } }: RowBatch): void => {
       if (local) this.#keep('local', turn, grid, { patches, logits: local });
-      if (ensemble) onEnsemble({ patches, logits: ensemble });
+      if (!ensemble) return;
+      if (halves) halves.push({ patches, logits: ensemble });
+      else this.#keep('ensemble', turn, grid, { patches, logits: ensemble });
     };
+    const leaves = (output: LocalOutput, logits: Tensor | MovingTensor): boolean =>
+      halves !== undefined && output === 'ensemble' && halvesLeave(logits, grid, this.#mostHalves);
     /** By row: what the other devices compute. */
     const others = new Map<number, Promise<HostRow>>();
     const { first, merger } = sites[0]!;
@@ -546,7 +589,12 @@ class Prediction {
       for (const row of otherRows(round)) {
         const { batches, sums } = await others.get(row)!;
         for (const { patches, output, logits } of batches) {
-          keep({ patches, logits: { [output]: await this.#fromHost(logits) } });
+          if (leaves(output, logits)) {
+            await this.#waiting.room();
+            this.#waiting.put(patches, logits);
+          } else {
+            keep({ patches, logits: { [output]: await this.#fromHost(logits) } });
+          }
         }
         if (sums) {
           const maps = await mapEach(sums, (sum) => this.#fromHost(sum));
@@ -566,6 +614,13 @@ class Prediction {
         const own: RowBatch[] = [];
         const sums = this.#holdSums(sites[0]!, grid, row);
         for await (const batch of this.#runRow(sites[0]!, turn, grid, row, sums, failed.signal)) {
+          const half = batch.logits.ensemble;
+          if (half && leaves('ensemble', half)) {
+            await this.#waiting.room();
+            this.#waiting.put(batch.patches, toHost(half, this.#waiting.buffer(logitsBytes(half))));
+            this.#drop(half);
+            delete batch.logits.ensemble;
+          }
           own.push(batch);
           // One after each batch, so that it is handed over while the next is computed.
           await this.#stitch(1);
@@ -606,7 +661,7 @@ class Prediction {
         this.#drop(tensor);
       }
     }
-    const summed = sums && (await mapEach(sums.maps, toHost));
+    const summed = sums && (await mapEach(sums.maps, (sum) => toHost(sum)));
     if (sums) this.#drop(sums);
     return { batches, sums: summed };
   }
@@ -774,10 +829,10 @@ class Prediction {
   }
 }
 
-/** Queues the reading of a tensor. */
-function toHost(tensor: Tensor): MovingTensor {
+/** Queues the reading of a tensor, into an array if there is one. */
+function toHost(tensor: Tensor, into?: TensorData): MovingTensor {
   const { shape, dtype } = tensor;
-  const values = tensor.data();
+  const values = tensor.data(into);
   // Awaited later, and lost if this stops before: not an unhandled rejection then.
   values.catch(() => {});
   return { shape, dtype, values };

@@ -10,12 +10,13 @@ import type { Tensor } from '../tensor/tensor';
 import type { PatchGrid } from '../tiling';
 import { type LocalOutput, localOutputs } from './networks';
 import {
-  type BatchLogits,
   completesRows,
+  halvesLeave,
   passOnce,
   patchesFrom,
   patchSource,
   type RowBatch,
+  rowBelow,
   rowSums,
   rowWindow,
   runBatch,
@@ -40,6 +41,14 @@ export interface Situation {
   readonly image: Tensor;
   /** With what is kept already. */
   readonly stitching: Stitching;
+  /** Of {@link PredictOptions}. */
+  readonly mostHalves: number;
+}
+
+/** The local branch's half of a batch's ensemble; undefined where it waits outside the device. */
+interface Half {
+  readonly patches: readonly number[];
+  readonly logits: Tensor | undefined;
 }
 
 /**
@@ -184,14 +193,14 @@ class Rehearsal {
   }
 
   /** @returns what the second pass completes */
-  #rows(turn: number, grid: PatchGrid, site: Site): BatchLogits[] {
+  #rows(turn: number, grid: PatchGrid, site: Site): Half[] {
     const { mode, sites, turns } = this.#situation;
-    const halves: BatchLogits[] = [];
-    const keep = (batch: RowBatch): void => {
+    const halves: Half[] = [];
+    const keep = ({ patches, logits }: RowBatch): void => {
       for (const output of this.#wanted) {
-        const logits = { patches: batch.patches, logits: batch.logits[output]! };
-        if (output === 'ensemble' && mode === 'bidirectional') halves.push(logits);
-        else this.#stitching.keep(output, patchSource(turn, grid, logits));
+        const made = logits[output];
+        if (output === 'ensemble' && mode === 'bidirectional') halves.push({ patches, logits: made });
+        else this.#stitching.keep(output, patchSource(turn, grid, { patches, logits: made! }));
       }
     };
     for (let row = this.#place; row < grid.rows.length; row += sites.length) {
@@ -229,19 +238,30 @@ class Rehearsal {
       const logits = this.#isWhole(i)
         ? runBatch(site, window, { mode, turn, grid, patches, wanted: this.#wanted, sums })
         : this.#onlyLogits(patches.length);
-      this.#like = logits;
+      this.#like = { ...logits };
       column += patches.length;
       if (column === columns) this.#drop(window);
       if (this.#place > 0) {
         // They go to the first device.
         this.#dropAll(Object.values(logits));
       } else {
+        if (this.#halvesLeave(grid)) {
+          this.#drop(logits.ensemble!);
+          delete logits.ensemble;
+        }
         this.#count(logits);
         batches.push({ patches, logits });
         this.#stitch(1);
       }
     }
     return batches;
+  }
+
+  /** Whether the halves of the ensemble leave the device, once there is a batch. */
+  #halvesLeave(grid: PatchGrid): boolean {
+    const { mode, mostHalves } = this.#situation;
+    const half = mode === 'bidirectional' ? this.#like.ensemble : undefined;
+    return half !== undefined && halvesLeave(half, grid, mostHalves);
   }
 
   /** Notes logits that will be kept. */
@@ -269,7 +289,8 @@ class Rehearsal {
     for (let row = Math.max(own + 1, 0); row < end; row++) {
       for (let column = 0; column < grid.columns.length; column += this.#batch) {
         const patches = patchesFrom(grid, row, column, this.#batch);
-        const made = this.#wanted.map((output) => [output, this.#logits(output, patches.length)]);
+        const arriving = this.#wanted.filter((output) => output !== 'ensemble' || !this.#halvesLeave(grid));
+        const made = arriving.map((output) => [output, this.#logits(output, patches.length)]);
         const logits: RowBatch['logits'] = Object.fromEntries(made);
         this.#count(logits);
         keep({ patches, logits });
@@ -285,9 +306,9 @@ class Rehearsal {
     grid: PatchGrid,
     image: Tensor,
     { networks, first }: Site,
-    halves: readonly BatchLogits[],
+    halves: readonly Half[],
   ): void {
-    const { size } = this.#situation;
+    const { size, turns } = this.#situation;
     const { device, ensemble, globalExt } = networks;
     unloadAfter(networks, grid.count, 'local');
     const pass = (): Tensor => globalExt!.forwardTaking(image, shareMerged(first.maps));
@@ -296,10 +317,16 @@ class Rehearsal {
     if (this.#stitching.wants('global')) {
       this.#stitching.keep('global', wholeSource(size, turn, globalExt!.classify(ps3)));
     }
-    for (const { patches, logits: half } of halves) {
+    for (const { patches, logits: waiting } of halves) {
+      const half = waiting ?? this.#logits('ensemble', patches.length);
       const logits = device.scope(() => ensemble!.addGlobal(half, ps3, grid, patches));
+      if (!waiting) this.#count({ ensemble: logits });
       this.#stitching.keep('ensemble', patchSource(turn, grid, { patches, logits }));
       this.#drop(half);
+      const below = turns.length === 1 ? rowBelow(grid, patches) : undefined;
+      if (below === undefined) continue;
+      this.#stitching.complete(below);
+      this.#stitch();
     }
     this.#drop(ps3);
   }

@@ -71,6 +71,25 @@ export function completesRows(mode: Mode, turns: readonly number[]): boolean {
   return mode === 'global-to-local' && turns.length === 1;
 }
 
+/** Bytes of logits, which have a network's precision. */
+export function logitsBytes({ shape, dtype }: Pick<Tensor, 'shape' | 'dtype'>): number {
+  return shape.reduce((product, length) => product * length, dtype === 'float32' ? 4 : 2);
+}
+
+/**
+ * Whether the halves of a turn's ensemble, one of which is given, wait for the second global pass outside the device.
+ * @param most bytes that may wait on it
+ */
+export function halvesLeave(half: Pick<Tensor, 'shape' | 'dtype'>, grid: PatchGrid, most: number): boolean {
+  return (logitsBytes(half) / half.shape[0]!) * grid.count > most;
+}
+
+/** Where the next row of patches begins, if there is one and these are the last of theirs. */
+export function rowBelow(grid: PatchGrid, patches: readonly number[]): number | undefined {
+  const next = patches.at(-1)! + 1;
+  return next % grid.columns.length === 0 ? grid.rows[next / grid.columns.length] : undefined;
+}
+
 /** The size of a turned image. */
 export function turnedSize({ width, height }: Size, turn: number): [width: number, height: number] {
   return swapsSides(turn) ? [height, width] : [width, height];
