@@ -81,11 +81,12 @@ void Device::begin_graph(uint64_t id) {
 }
 
 void Device::end_graph() {
-  // Even after an error: an engine that goes on to collect lets nobody wait.
+  // Even after an error, or nobody could wait for it.
   if (std::exchange(in_graph_, false)) stream_.always([this] { engine_->end(); });
 }
 
 void Device::drop_graph(uint64_t id) {
+  end_graph();
   const auto graph = graphs_.find(id);
   if (graph == graphs_.end()) return;
   // It goes on the stream's thread, when what was queued of it is.

@@ -55,9 +55,9 @@ class Device {
   template <class Op>
   std::vector<Tensor> submit(Op op);
 
-  /// Work that is submitted from here to `end_graph` comes to the device in one piece, for which the same
-  /// `id` stands for what was made of it the time before. Not while it is traced or planned, and where the
-  /// engine has no graphs: there it comes as ever.
+  /// Work that is submitted from here to `end_graph` comes to the device in one piece. What was made of the
+  /// last graph with this `id` is updated with it. Where the engine has no graphs, and while work is traced
+  /// or planned, it comes as ever.
   void begin_graph(uint64_t id);
   void end_graph();
   void drop_graph(uint64_t id);

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <sstream>
@@ -124,7 +125,7 @@ class Gpu final : public Engine {
     cudaFree(data);
   }
 
-  std::shared_ptr<Graph> make_graph() override { return std::make_shared<Captured>(*this); }
+  std::shared_ptr<Graph> make_graph() override { return std::make_shared<Captured>(); }
   size_t graph_launches() const override { return launches_; }
 
   void begin(Graph& graph) override {
@@ -135,19 +136,7 @@ class Gpu final : public Engine {
   }
 
   void end() override {
-    Captured* const graph = std::exchange(capturing_, nullptr);
-    if (!graph) return;
-    use();
-    cudaGraph_t captured = nullptr;
-    check_cuda(cudaStreamEndCapture(compute_, &captured), "cudaStreamEndCapture");
-    const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, decltype(&cudaGraphDestroy)> owner(
-        captured, &cudaGraphDestroy);
-    size_t nodes = 0;
-    check_cuda(cudaGraphGetNodes(captured, nullptr, &nodes), "cudaGraphGetNodes");
-    if (nodes == 0) return;
-    graph->take_over(captured);
-    check_cuda(cudaGraphLaunch(graph->exec(), compute_), "cudaGraphLaunch");
-    ++launches_;
+    if (capturing_) launch_captured(capturing_->last);
   }
 
   void fill(void* to, int byte, size_t bytes) override {
@@ -156,7 +145,7 @@ class Gpu final : public Engine {
   }
 
   void upload(void* to, const void* from, size_t bytes) override {
-    end();
+    end_early();
     use();
     const std::lock_guard lock(staging_);
     for (size_t at = 0; at < bytes; at += kSlotBytes) {
@@ -176,7 +165,7 @@ class Gpu final : public Engine {
   }
 
   void download(void* to, const void* from, size_t bytes) override {
-    end();
+    end_early();
     use();
     const std::lock_guard lock(staging_);
     struct Part {
@@ -222,7 +211,13 @@ class Gpu final : public Engine {
   void* queue() override { return compute_; }
 
   std::unique_ptr<Mark> mark() override {
-    end();
+    // What was queued before is to be waited for all the same.
+    std::exception_ptr error;
+    try {
+      end_early();
+    } catch (...) {
+      error = std::current_exception();
+    }
     use();
     cudaEvent_t event = nullptr;
     {
@@ -233,7 +228,7 @@ class Gpu final : public Engine {
       }
     }
     if (!event) event = make_event(cudaEventBlockingSync);
-    auto mark = std::make_unique<Passed>(*this, event);
+    auto mark = std::make_unique<Passed>(*this, event, error);
     check_cuda(cudaEventRecord(event, compute_), "cudaEventRecord");
     return mark;
   }
@@ -246,41 +241,47 @@ class Gpu final : public Engine {
     cudaEvent_t device_free = nullptr;  ///< what was in `device` has been taken to its place
   };
 
-  class Captured final : public Graph {
+  /// A graph that can be launched.
+  class Executable {
    public:
-    explicit Captured(Gpu& gpu) : gpu_(gpu) {}
-    ~Captured() override { drop(); }
+    Executable() = default;
+    Executable(const Executable&) = delete;
+    Executable& operator=(const Executable&) = delete;
+    ~Executable() { destroy(); }
 
-    cudaGraphExec_t exec() const { return exec_; }
-
+    /// Makes it launch what was captured.
     void take_over(cudaGraph_t captured) {
       if (exec_) {
         cudaGraphExecUpdateResultInfo result;
         const cudaError_t status = cudaGraphExecUpdate(exec_, captured, &result);
         if (status != cudaErrorGraphExecUpdateFailure) return check_cuda(status, "cudaGraphExecUpdate");
         cudaGetLastError();  // not sticky, and dealt with here
-        drop();
+        destroy();
       }
-      check_cuda(cudaGraphInstantiate(&exec_, captured, 0), "cudaGraphInstantiate");
+      cudaGraphExec_t made = nullptr;
+      check_cuda(cudaGraphInstantiate(&made, captured, 0), "cudaGraphInstantiate");
+      exec_ = made;
     }
+    void launch(cudaStream_t stream) { check_cuda(cudaGraphLaunch(exec_, stream), "cudaGraphLaunch"); }
 
    private:
-    /// Nothing is checked: a lost device refuses.
-    void drop() {
-      if (!exec_) return;
-      cudaSetDevice(gpu_.index_);
-      // It may still run.
-      cudaStreamSynchronize(gpu_.compute_);
-      cudaGraphExecDestroy(std::exchange(exec_, nullptr));
+    /// What still runs goes when it is done. Nothing is checked: a lost device refuses.
+    void destroy() {
+      if (exec_) cudaGraphExecDestroy(std::exchange(exec_, nullptr));
     }
 
-    Gpu& gpu_;
     cudaGraphExec_t exec_ = nullptr;
+  };
+
+  struct Captured final : Graph {
+    Executable last;
   };
 
   class Passed final : public Mark {
    public:
-    Passed(Gpu& gpu, cudaEvent_t event) : gpu_(gpu), event_(event) {}
+    /// `error`: to be thrown once it was waited for.
+    Passed(Gpu& gpu, cudaEvent_t event, std::exception_ptr error)
+        : gpu_(gpu), event_(event), error_(std::move(error)) {}
     ~Passed() override {
       const std::lock_guard lock(gpu_.marking_);
       gpu_.marks_.push_back(event_);
@@ -288,15 +289,39 @@ class Gpu final : public Engine {
     void wait() override {
       gpu_.use();
       check_cuda(cudaEventSynchronize(event_), "computing");
+      if (error_) std::rethrow_exception(error_);
     }
 
    private:
     Gpu& gpu_;
     cudaEvent_t event_;
+    std::exception_ptr error_;
   };
 
   /// CUDA's calls go to the calling thread's device.
   void use() const { check_cuda(cudaSetDevice(index_), "cudaSetDevice"); }
+
+  /// Ends the capture, and launches what is in it as `executable`.
+  void launch_captured(Executable& executable) {
+    capturing_ = nullptr;
+    use();
+    cudaGraph_t captured = nullptr;
+    check_cuda(cudaStreamEndCapture(compute_, &captured), "cudaStreamEndCapture");
+    const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, decltype(&cudaGraphDestroy)> owner(
+        captured, &cudaGraphDestroy);
+    size_t nodes = 0;
+    check_cuda(cudaGraphGetNodes(captured, nullptr, &nodes), "cudaGraphGetNodes");
+    if (nodes == 0) return;
+    executable.take_over(captured);
+    executable.launch(compute_);
+    ++launches_;
+  }
+
+  /// For what cannot be captured. The next graph is likely to be whole, and finds the last whole one.
+  void end_early() {
+    Executable part;
+    if (capturing_) launch_captured(part);
+  }
 
   const Slot& next_slot() { return slots_[next_++ % kSlots]; }
 

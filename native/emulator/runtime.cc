@@ -37,8 +37,8 @@ struct CapturedGraph {
 
 struct ExecutableGraph {
   std::vector<Work> nodes;
-  /// How often it was queued, and has run to its end: it must not go in between.
-  uint64_t launched = 0, completed = 0;
+  uint64_t launched = 0, completed = 0;  ///< how often it was queued, and has run to its end
+  bool destroyed = false;                ///< goes when it is done
 };
 
 struct Stream {
@@ -381,6 +381,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (const cudaError_t error = check_not_capturing()) return error;
+  const std::lock_guard lock(work_mutex);
   if (stream->captured) return spoil(stream, cudaErrorStreamCaptureUnsupported);
   return run_until([&] { return stream->queue.empty(); });
 }
@@ -500,17 +501,23 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   // As it is now: updates after this are of later launches.
   stream->queue.insert(stream->queue.end(), exec->nodes.begin(), exec->nodes.end());
   const uint64_t launch = ++exec->launched;
-  stream->queue.push_back({Work::Kind::event, [exec, launch] { exec->completed = launch; }});
+  stream->queue.push_back({Work::Kind::event, [exec, launch] {
+                             exec->completed = launch;
+                             if (exec->destroyed && launch == exec->launched) delete exec;
+                           }});
   ++counts.launched;
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   const std::lock_guard lock(work_mutex);
-  // Stricter than CUDA, which does not say what becomes of it.
-  if (exec->completed < exec->launched && !is_lost()) return cudaErrorInvalidValue;
-  delete exec;
   --counts.alive;
+  // After a loss nothing that is queued runs.
+  if (exec->completed == exec->launched || is_lost()) {
+    delete exec;
+  } else {
+    exec->destroyed = true;
+  }
   return cudaSuccess;
 }
 

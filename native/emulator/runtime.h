@@ -93,7 +93,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream);
 
 // Of graphs: what a single stream captures from one thread, in a line. While it does, that thread may call
-// nothing that waits or takes memory, and other streams' events are out of its reach.
+// nothing that waits, takes memory or has to do with events (stricter than CUDA, which captures them).
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);

@@ -82,7 +82,7 @@ function deviceOptions(command: Command): void {
     )
     .option(
       '--cuda-graphs',
-      'queue each batch of patches as one CUDA graph: the same results, less work for the host',
+      'queue each batch of patches as one CUDA graph, with the same results; not yet measured on a GPU (default: off)',
     );
 }
 
@@ -92,7 +92,7 @@ const segment = program
   .description(
     'Makes a mask of each image: a PNG whose values are the class indices, with the classes’ colours as its palette.\n' +
       'Only a window of the image and a few rows of its patches are in memory at a time.\n' +
-      'What grows with the image: the decoded pixels of all but TIFF, and the scores with --flip-rotate.\n' +
+      'What grows with the image: the decoded pixels of all but TIFF, and with --flip-rotate the scores.\n' +
       'In mode bidirectional, scores of large images wait in a temporary file in $TMPDIR.',
   )
   .argument('<image|folder|glob...>', 'images: JPEG, PNG, WebP, GIF, TIFF and GeoTIFF, 8 or 16 bits')

@@ -47,8 +47,9 @@ export interface LoadOptions {
   /** Threads that compute; default one for each core. */
   threads?: number;
   /**
-   * Queue each batch of patches as one CUDA graph instead of kernel by kernel; default false. The results are the same. Less
-   * of the time is the host's, the more the fewer patches are computed at a time. Other devices do not heed it.
+   * Queue each batch of patches as one CUDA graph instead of kernel by kernel; default false. The results are the same. It may
+   * save time of the host's where few patches are computed at a time; it has not been measured on a GPU. A graph takes
+   * memory of the GPU beside the limit's. Other devices do not heed it.
    */
   cudaGraphs?: boolean;
 }
@@ -264,7 +265,8 @@ export class GLNet {
   /**
    * Segments an open raster and hands the result over in bands of rows, from top to bottom, so that it need never be
    * in memory as a whole; bands of several outputs come in turn. Without flips and turns they come while patches further
-   * down are computed, in mode `bidirectional` completed, which wait where bands are not taken.
+   * down are computed, in mode `bidirectional` after the second global pass while their logits are completed; the work waits
+   * where bands are not taken.
    * @param onBand is called again once its promise is resolved; after an error a call that has begun is waited for
    * @throws as {@link segment}, and what `onBand` throws
    */

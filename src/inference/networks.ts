@@ -137,7 +137,7 @@ export class NetworkStore {
     return networks;
   }
 
-  /** Frees the weights. */
+  /** Frees the weights, and the graphs. */
   async dispose(): Promise<void> {
     for (const graph of this.#graphsMade.splice(0)) graph.dispose();
     const tensors = await Promise.allSettled(this.#tensors.values());
@@ -201,6 +201,7 @@ export class NetworkStore {
     };
   }
 
+  /** A graph for each number of patches, made when it is first asked for. */
   #graphs(): (patches: number) => Graph {
     const graphs = new Map<number, Graph>();
     return (patches) => {

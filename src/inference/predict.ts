@@ -21,14 +21,14 @@ import { type LocalOutput, localOutputs, type Networks } from './networks';
 import { rehearse, type Situation } from './rehearsal';
 import {
   type BatchLogits,
-  completesRows,
+  completedWith,
   halvesLeave,
+  lastOf,
   logitsBytes,
   passOnce,
   patchesFrom,
   patchSource,
   type RowBatch,
-  rowBelow,
   rowSums,
   rowWindow,
   runBatch,
@@ -521,7 +521,7 @@ class Prediction {
         const waited = before;
         before = done;
         await waited;
-        const below = this.#turns.length === 1 ? rowBelow(grid, patches) : undefined;
+        const below = completedWith(grid, patches.at(-1)!, this.#turns);
         if (below === undefined) continue;
         this.#stitching.complete(below);
         await this.#stitch();
@@ -545,8 +545,8 @@ class Prediction {
   /**
    * Runs the local branch over all patches, a batch at a time. Rows of patches go to the devices in turn, a round of them at
    * a time; bands that are complete are stitched in between.
-   * @param halves takes those of the ensemble's logits in mode `bidirectional`, on the first device, held, in the grid's
-   * order; or they wait elsewhere
+   * @param halves in mode `bidirectional`, receives the ensemble's halves that stay on the first device, held, in the grid's
+   * order; others wait outside
    */
   async #forEachRow(
     turn: number,
@@ -629,10 +629,9 @@ class Prediction {
         await fetch(round - 1);
         own.forEach(keep);
         settle(sums);
-        const below = grid.rows[row + 1];
-        if (below !== undefined && completesRows(this.#options.mode, this.#turns)) {
-          this.#stitching.complete(below);
-        }
+        // With a second pass they are complete after it.
+        const below = sites[0]!.merges ? undefined : completedWith(grid, lastOf(grid, row), this.#turns);
+        if (below !== undefined) this.#stitching.complete(below);
       }
       await fetch(rounds - 1);
       await Promise.all(this.#inFlight.values());

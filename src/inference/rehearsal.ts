@@ -10,13 +10,13 @@ import type { Tensor } from '../tensor/tensor';
 import type { PatchGrid } from '../tiling';
 import { type LocalOutput, localOutputs } from './networks';
 import {
-  completesRows,
+  completedWith,
   halvesLeave,
+  lastOf,
   passOnce,
   patchesFrom,
   patchSource,
   type RowBatch,
-  rowBelow,
   rowSums,
   rowWindow,
   runBatch,
@@ -41,7 +41,7 @@ export interface Situation {
   readonly image: Tensor;
   /** With what is kept already. */
   readonly stitching: Stitching;
-  /** Of {@link PredictOptions}. */
+  /** Bytes of the ensemble's halves that may wait on the device, of a turn. */
   readonly mostHalves: number;
 }
 
@@ -215,8 +215,8 @@ class Rehearsal {
       this.#fetch(grid, site, row - sites.length, keep);
       own.forEach(keep);
       if (sums) site.merger!.settle(sums);
-      const below = grid.rows[row + 1];
-      if (below !== undefined && completesRows(mode, turns)) this.#stitching.complete(below);
+      const below = site.merges ? undefined : completedWith(grid, lastOf(grid, row), turns);
+      if (below !== undefined) this.#stitching.complete(below);
       if (row + sites.length >= grid.rows.length) this.#fetch(grid, site, row, keep);
     }
     return halves;
@@ -323,7 +323,7 @@ class Rehearsal {
       if (!waiting) this.#count({ ensemble: logits });
       this.#stitching.keep('ensemble', patchSource(turn, grid, { patches, logits }));
       this.#drop(half);
-      const below = turns.length === 1 ? rowBelow(grid, patches) : undefined;
+      const below = completedWith(grid, patches.at(-1)!, turns);
       if (below === undefined) continue;
       this.#stitching.complete(below);
       this.#stitch();

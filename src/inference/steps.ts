@@ -64,11 +64,18 @@ export function unloadAfter({ unload }: Networks, patches: number, branch: Branc
 }
 
 /**
- * Whether rows of the image are complete as soon as the patches on them are computed: they wait for no second pass of the
- * global branch, and for no other turn.
+ * The row of the image above which logits are complete with those of a patch: where the next row of patches begins, if this
+ * is the last of its own. undefined where there is no next row, and where logits wait for other turns.
  */
-export function completesRows(mode: Mode, turns: readonly number[]): boolean {
-  return mode === 'global-to-local' && turns.length === 1;
+export function completedWith(grid: PatchGrid, patch: number, turns: readonly number[]): number | undefined {
+  const next = patch + 1;
+  if (turns.length > 1 || next % grid.columns.length > 0) return undefined;
+  return grid.rows[next / grid.columns.length];
+}
+
+/** The last patch of a row of the grid. */
+export function lastOf(grid: PatchGrid, row: number): number {
+  return (row + 1) * grid.columns.length - 1;
 }
 
 /** Bytes of logits, which have a network's precision. */
@@ -82,12 +89,6 @@ export function logitsBytes({ shape, dtype }: Pick<Tensor, 'shape' | 'dtype'>): 
  */
 export function halvesLeave(half: Pick<Tensor, 'shape' | 'dtype'>, grid: PatchGrid, most: number): boolean {
   return (logitsBytes(half) / half.shape[0]!) * grid.count > most;
-}
-
-/** Where the next row of patches begins, if there is one and these are the last of theirs. */
-export function rowBelow(grid: PatchGrid, patches: readonly number[]): number | undefined {
-  const next = patches.at(-1)! + 1;
-  return next % grid.columns.length === 0 ? grid.rows[next / grid.columns.length] : undefined;
 }
 
 /** The size of a turned image. */

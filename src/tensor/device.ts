@@ -129,6 +129,9 @@ export class Device {
     if (!Number.isInteger(index) || index < 0) {
       throw new GlnetError('ERR_INVALID_ARGUMENT', `device index is ${index}; expected a number from 0`);
     }
+    if (typeof cudaGraphs !== 'boolean') {
+      throw new GlnetError('ERR_INVALID_ARGUMENT', `cudaGraphs is ${cudaGraphs}; expected true or false`);
+    }
     this.kind = kind;
     this.index = index;
     this.cudaGraphs = cudaGraphs;
@@ -203,6 +206,7 @@ export class Device {
     }
   }
 
+  /** A graph, which lives until it is disposed of. */
   makeGraph(): Graph {
     const number = this.#graphs++;
     return {

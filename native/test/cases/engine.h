@@ -151,7 +151,7 @@ inline void graph_cases(Suite& suite) {
     return under_each_schedule([](Findings& wrong) {
       Device device = emulated_device();
       const GraphsSince counts;
-      const Tensor tensor = zero_bytes(device, 100);
+      const Tensor tensor = zero_bytes(device, 100), other = zero_bytes(device, 100);
       const std::vector<uint8_t> from(100, 50);
       device.begin_graph(1);
       add_one(device, tensor);
@@ -170,13 +170,23 @@ inline void graph_cases(Suite& suite) {
       add_one(device, tensor);
       device.end_graph();
       expect_bytes(wrong, device, tensor, 53);
-      counts.expect(wrong, 1, 1, 2);
+      counts.expect(wrong, 2, 0, 2);
       // Nothing is left of a graph in which nothing was.
       device.begin_graph(1);
       device.end_graph();
       add_one(device, tensor);
       expect_bytes(wrong, device, tensor, 54);
-      counts.expect(wrong, 1, 1, 2);
+      counts.expect(wrong, 2, 0, 2);
+      // A whole one is kept for the next whole one, whatever comes in between.
+      for (const bool whole : {true, false, true}) {
+        device.begin_graph(1);
+        add_one(device, tensor);
+        add_one(device, tensor);
+        if (!whole) device.upload(other.view(), from.data());
+        device.end_graph();
+      }
+      expect_bytes(wrong, device, tensor, 60);
+      counts.expect(wrong, 4, 1, 5);
     });
   });
   suite.direct(
@@ -238,7 +248,9 @@ inline void graph_cases(Suite& suite) {
       const std::string refused = message_of(ErrorCode::invalid_argument, [&] { device.begin_graph(1); });
       wrong.equal("refused", refused, std::string("a graph within a graph"));
       add_one(device, tensor);
-      device.end_graph();
+      // Ends the open one, which this might be.
+      device.drop_graph(3);
+      add_one(device, tensor);
       wait(device);
       wrong.equal("graphs alive", emulator::graph_counts().alive - alive, 2);
       round();
@@ -246,7 +258,7 @@ inline void graph_cases(Suite& suite) {
       device.drop_graph(1);
       wait(device);
       wrong.equal("graphs alive", emulator::graph_counts().alive - alive, 1);
-      expect_bytes(wrong, device, tensor, 4);
+      expect_bytes(wrong, device, tensor, 5);
     }
     wrong.equal("graphs alive", emulator::graph_counts().alive - alive, 0);
     // The reference's device has none.

@@ -15,6 +15,7 @@ import {
 import { type MovingTensor, WaitingLogits } from '../../../src/inference/waiting-logits';
 import { openRaster } from '../../../src/raster/raster';
 import { Device, type DeviceKind } from '../../../src/tensor/device';
+import { patchGrid } from '../../../src/tiling';
 import { writeTinyModel } from '../../support/tiny-model';
 
 let folder: string;
@@ -326,6 +327,7 @@ describe('predictions', () => {
     { precision: 'bfloat16', batch: 3 },
     { outputs: allOutputs },
     { outputs: ['local', 'global'] },
+    { outputs: ['local'] },
     { precision: 'bfloat16', outputs: allOutputs, devices: 2 },
     { devices: 3, batch: 1 },
     { kind: 'emulator', devices: 2, size: [150, 110] },
@@ -334,6 +336,8 @@ describe('predictions', () => {
     // Bands of 4194 rows, and of 699.
     { size: [500, 4300], patch: 508 },
     { size: [3000, 1600], patch: 508, outputs: allOutputs, devices: 2 },
+    // Whole logits take more than anything else, unless they go with their bands.
+    { size: [3000, 1600], patch: 160, batch: 3 },
   ];
 
   test.each(cases)(
@@ -367,11 +371,43 @@ describe('predictions', () => {
     },
   );
 
+  test.each([
+    ['float32', 4],
+    ['bfloat16', 2],
+  ] as const)('all leave if they are more than what may stay: %s', async (precision, bytes) => {
+    const opened = jest.spyOn(fs, 'open');
+    const { count } = patchGrid(300, 230, 64);
+    const all = count * 16 * 16 * file.config.classes.length * bytes;
+    await run({ precision, mostHalves: all });
+    expect(opened).not.toHaveBeenCalled();
+    await run({ precision, mostHalves: all - 1 });
+    expect(opened).toHaveBeenCalledTimes(1);
+  });
+
   test('of more than 256 batches, no less than the peak is planned, and little more', async () => {
     const { report, peaks } = await run({ size: [800, 700], batch: 1, mostHalves: 0, memoryLimit: 1e9 });
     expect(report.patches).toBeGreaterThan(300);
     expect(report.plannedPeakBytes).toBeGreaterThanOrEqual(peaks[0]!);
     expect(report.plannedPeakBytes).toBeLessThan(peaks[0]! * 1.1);
+  });
+
+  test('the local branch alone waits for no second pass: bands come while patches are computed', async () => {
+    let [computed, early] = [0, 0];
+    const { report, peaks } = await run({
+      size: [1000, 6000],
+      patch: 508,
+      outputs: ['local'],
+      memoryLimit: 1e9,
+      onProgress: ({ stage, done }) => {
+        if (stage === 'patches') computed = done;
+      },
+      onBand: () => {
+        if (computed < 30) early += 1;
+      },
+    });
+    expect(report.patches).toBeGreaterThan(35);
+    expect(early).toBeGreaterThan(0);
+    expect(report.plannedPeakBytes).toBe(peaks[0]!);
   });
 
   test.each([1, 2])('on %i devices, four times the rows take hardly more memory', async (devices) => {
