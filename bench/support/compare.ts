@@ -21,15 +21,22 @@ export interface Comparison {
   readonly missing: readonly string[];
 }
 
+/** What an item's field says of it. */
+const says: Readonly<Record<string, (value: Json) => string>> = {
+  mode: String,
+  precision: String,
+  name: String,
+  batch: (value) => `batch ${String(value)}`,
+  cudaGraphs: () => 'CUDA graphs',
+};
+
 /** An item of a list is named by what it says of itself, such as `global-to-local float32`. */
 function nameOf(item: Json, index: number): string {
   if (typeof item !== 'object' || item === null || Array.isArray(item)) return `${index}`;
   const fields = item as { readonly [key: string]: Json };
-  const words = ['mode', 'precision', 'name', 'batch', 'cudaGraphs'].flatMap((field) => {
-    if (fields[field] === undefined) return [];
-    if (field === 'cudaGraphs') return ['CUDA graphs'];
-    return [`${field === 'batch' ? 'batch ' : ''}${String(fields[field])}`];
-  });
+  const words = Object.entries(says).flatMap(([field, say]) =>
+    fields[field] === undefined ? [] : [say(fields[field])],
+  );
   return words.length > 0 ? words.join(' ') : `${index}`;
 }
 

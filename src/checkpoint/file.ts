@@ -2,9 +2,7 @@ import { constants } from 'node:buffer';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 
 import { GlnetError } from '../errors';
-
-/** Node.js reads at most 2^31 - 1 bytes at once. */
-const readAtOnce = 2 ** 30;
+import { readAt } from '../read-at';
 
 /** A malformed checkpoint, its file named. */
 export function checkpointError(path: string, message: string, cause?: unknown): GlnetError {
@@ -69,17 +67,10 @@ export class RandomAccessFile {
       throw checkpointError(this.path, `${what} has ${length} bytes, more than a buffer can hold`);
     }
     const buffer = Buffer.allocUnsafeSlow(length);
-    for (let done = 0; done < length; ) {
-      let bytesRead: number;
-      try {
-        const ask = Math.min(length - done, readAtOnce);
-        ({ bytesRead } = await this.handle.read(buffer, done, ask, position + done));
-      } catch (error) {
-        throw fileError(this.path, 'read it', error);
-      }
-      if (bytesRead === 0) throw checkpointError(this.path, `${what} is cut short: the file has shrunk`);
-      done += bytesRead;
-    }
+    const bytesRead = await readAt(this.handle, buffer, position).catch((error) => {
+      throw fileError(this.path, 'read it', error);
+    });
+    if (bytesRead < length) throw checkpointError(this.path, `${what} is cut short: the file has shrunk`);
     return buffer;
   }
 

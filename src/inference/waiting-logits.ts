@@ -3,9 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { GlnetError } from '../errors';
+import { fileError } from '../checkpoint/file';
+import { readAt } from '../read-at';
 import type { TensorData } from '../tensor/device';
 import type { Tensor } from '../tensor/tensor';
+import { HandOver } from './hand-over';
 
 /** A tensor on its way from one device to another, or to a file. */
 export interface MovingTensor {
@@ -26,7 +28,8 @@ export interface HostLogits {
 type Place = { readonly position: number; readonly length: number } | Uint8Array;
 
 interface Batch extends Omit<HostLogits, 'values'> {
-  readonly place: Promise<Place>;
+  /** Once it is stored. */
+  place?: Place;
 }
 
 interface TemporaryFile {
@@ -49,15 +52,14 @@ export class WaitingLogits {
   #end = 0;
   /** How many were put. */
   #count = 0;
-  #last: Promise<unknown> = Promise.resolve();
-  #lastButOne: Promise<unknown> = this.#last;
+  readonly #stores = new HandOver();
 
   /**
    * Resolves when another may be put: no more than two are on their way at a time.
    * @throws what their values end with
    */
-  async room(): Promise<void> {
-    await this.#lastButOne;
+  room(): Promise<void> {
+    return this.#stores.room();
   }
 
   /** Memory for the values of the batch that is put next, once there is {@link room}. */
@@ -67,13 +69,12 @@ export class WaitingLogits {
 
   /** Takes logits of patches; wait for {@link room} before. */
   put(patches: readonly number[], { shape, dtype, values }: MovingTensor): void {
-    const place = Promise.all([values, this.#last]).then(([array]) => this.#store(bytesOf(array)));
-    // Awaited later, and lost if this is closed before: not an unhandled rejection then.
-    place.catch(() => {});
-    this.#batches.push({ patches, shape, dtype, place });
+    const batch: Batch = { patches, shape, dtype };
+    this.#batches.push(batch);
     this.#count += 1;
-    this.#lastButOne = this.#last;
-    this.#last = place;
+    this.#stores.add(values, async (array) => {
+      batch.place = await this.#store(bytesOf(array));
+    });
   }
 
   /**
@@ -83,19 +84,19 @@ export class WaitingLogits {
    */
   async *take(): AsyncGenerator<HostLogits> {
     const batches = this.#batches.splice(0).sort((a, b) => a.patches[0]! - b.patches[0]!);
-    await this.#last;
+    await this.#stores.end();
     let count = 0;
     for (let batch = batches.shift(); batch; batch = batches.shift()) {
       const { place, ...rest } = batch;
-      yield { ...rest, values: await this.#load(await place, count++) };
+      yield { ...rest, values: await this.#load(place!, count++) };
     }
     this.#end = 0;
   }
 
   /** Ends this, whatever is on its way. */
   async close(): Promise<void> {
-    // One may have failed while the other is still being written.
-    await Promise.allSettled([this.#lastButOne, this.#last]);
+    // What has failed was told where it was asked for.
+    await this.#stores.end().catch(() => {});
     const file = await this.#file;
     this.#file = undefined;
     if (!file) return;
@@ -129,7 +130,13 @@ export class WaitingLogits {
   async #load(place: Place, turn: number): Promise<Uint8Array> {
     if (place instanceof Uint8Array) return place;
     const values = this.#buffer(turn, place.length);
-    await read((await this.#file)!.handle, values, place.position);
+    const { handle } = (await this.#file)!;
+    try {
+      const bytesRead = await readAt(handle, values, place.position);
+      if (bytesRead < values.length) throw new Error('it was cut short');
+    } catch (error) {
+      throw fileError(tmpdir(), 'read a temporary file back', error);
+    }
     return values;
   }
 }
@@ -160,21 +167,5 @@ async function write(handle: FileHandle, values: Uint8Array, position: number): 
     const { bytesWritten } = await handle.write(values, done, values.length - done, position + done);
     if (bytesWritten === 0) throw new Error('nothing was written');
     done += bytesWritten;
-  }
-}
-
-/** Reads as much as there is room for; the system may give a part at a time. */
-async function read(handle: FileHandle, values: Uint8Array, position: number): Promise<void> {
-  try {
-    for (let done = 0; done < values.length; ) {
-      const { bytesRead } = await handle.read(values, done, values.length - done, position + done);
-      if (bytesRead === 0) throw new Error('it ends too early');
-      done += bytesRead;
-    }
-  } catch (cause) {
-    const { code = 'it ends too early' } = cause as NodeJS.ErrnoException;
-    throw new GlnetError('ERR_FILE', `a temporary file in ${tmpdir()} can't be read back (${code})`, {
-      cause,
-    });
   }
 }

@@ -1,6 +1,7 @@
 /** One way to read pixels, whatever the file: windows of interleaved 8-bit RGB. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { GlnetError } from '../errors';
+import { readAt } from '../read-at';
 import { openTiff } from './geotiff-raster';
 import { openDecoded, openPixels } from './sharp-raster';
 
@@ -212,13 +213,7 @@ export async function openFile(path: string): Promise<ByteSource> {
     input: path,
     async read(offset, length) {
       const bytes = new Uint8Array(Math.max(0, Math.min(length, stat.size - offset)));
-      let filled = 0;
-      while (filled < bytes.length) {
-        const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, offset + filled);
-        if (bytesRead === 0) return bytes.subarray(0, filled);
-        filled += bytesRead;
-      }
-      return bytes;
+      return bytes.subarray(0, await readAt(handle, bytes, offset));
     },
     close() {
       closed ??= handle.close();
